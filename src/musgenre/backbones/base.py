@@ -1,0 +1,120 @@
+"""What a backbone is, and where backbones are registered."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from musgenre.errors import ConfigError
+from musgenre.registry import Registry
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The input that a backbone expects.
+
+    Attributes:
+        channels: Number of channels.
+        size: Exact ``(bins, frames)``, or ``None`` where any size of at least ``min_size`` will do.
+        min_size: The smallest ``(bins, frames)``.
+        mean: Mean of each channel that its weights were trained with, or ``None`` where there is none.
+        std: Standard deviation of each channel, likewise.
+    """
+
+    channels: int
+    size: tuple[int, int] | None = None
+    min_size: tuple[int, int] = (1, 1)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def check(self, shape: Shape, *, feature: str, backbone: str) -> None:
+        """Compares a feature's shape with what is expected.
+
+        Args:
+            shape: ``(channels, bins, frames)`` of the feature for one window.
+            feature: The feature's name, for the message.
+            backbone: The backbone's name, for the message.
+
+        Raises:
+            ConfigError: They do not fit; the message names both shapes.
+        """
+        channels, *size = shape
+        fits = channels == self.channels and all(a >= b for a, b in zip(size, self.min_size, strict=True))
+        if fits and (self.size is None or tuple(size) == self.size):
+            return
+        wanted = (
+            f"{self.size[0]} × {self.size[1]}" if self.size else f"at least {self.min_size[0]} × {self.min_size[1]}"
+        )
+        raise ConfigError(
+            f"The backbone {backbone!r} expects {self.channels} channel(s) of {wanted}, but the feature {feature!r} "
+            f"gives {channels} of {size[0]} × {size[1]} (bins × frames) for one window: choose another feature, "
+            "other options of it, or another window length."
+        )
+
+
+class Backbone(nn.Module, abc.ABC):
+    """Turns a feature into one vector; the part that is pretrained, frozen and unfrozen.
+
+    A subclass sets :attr:`out_features` and :attr:`expects` in its constructor.
+
+    Attributes:
+        default_feature: Name of the feature to use when none is named.
+        default_hidden: Widths of the dense layers after this backbone when none are named.
+        pretrained: Whether it starts from weights that know something; only then is there a point in freezing it.
+        out_features: Length of the vector.
+        expects: The input it expects.
+
+    Shape:
+        - Input: ``(batch, channels, bins, frames)``
+        - Output: ``(batch, out_features)``
+
+    Example:
+        >>> import torch
+        >>> class Average(Backbone):
+        ...     def __init__(self, *, in_channels: int) -> None:
+        ...         super().__init__()
+        ...         self.out_features = in_channels
+        ...         self.expects = InputSpec(channels=in_channels)
+        ...     def stages(self) -> list[nn.Module]:
+        ...         return []
+        ...     def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        ...         return feature.mean(dim=(-2, -1))
+        >>> Average(in_channels=1)(torch.ones(2, 1, 128, 130)).shape
+        torch.Size([2, 1])
+    """
+
+    default_feature: ClassVar[str] = "logmel"
+    default_hidden: ClassVar[tuple[int, ...]] = ()
+    pretrained: bool = False
+    out_features: int
+    expects: InputSpec
+
+    @abc.abstractmethod
+    def stages(self) -> list[nn.Module]:
+        """Returns its parts from input to output; fine-tuning unfreezes them from the end."""
+
+    @abc.abstractmethod
+    def forward(self, feature: Tensor) -> Tensor:
+        """Maps ``(batch, channels, bins, frames)`` to ``(batch, out_features)``."""
+
+
+BACKBONES: Registry[Backbone] = Registry(
+    "backbone",
+    group="musgenre.backbones",
+    builtins={
+        "vgg16": "musgenre.backbones.vgg:VGG16",
+        "vgg16-slim": "musgenre.backbones.vgg:VGG16Slim",
+    },
+)
+"""Every backbone by name. A factory takes ``in_channels`` and keyword-only options.
+
+An option called ``weights`` names where the initial weights come from. It is used once: a saved model
+holds its own weights and is built with ``weights=None``.
+"""
+
+register_backbone = BACKBONES.register

@@ -1,0 +1,205 @@
+"""VGG-16 as torchvision has it, and a slim sister that learns from little music.
+
+Both follow Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
+Recognition", 2014, arXiv:1409.1556, configuration D.
+"""
+
+from __future__ import annotations
+
+import urllib.error
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from musgenre.backbones.base import Backbone, InputSpec
+from musgenre.errors import ConfigError, ParameterError, WeightsError
+
+# Output channels of the convolutions, a tuple a group; each group ends in a 2 x 2 max-pool.
+_GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+_SMALLEST_PICTURE = 2 ** len(_GROUPS)
+
+
+class VGG16(Backbone):
+    """torchvision's VGG-16 without its 1,000-way output.
+
+    Args:
+        in_channels: Must be 3: the network was made for RGB pictures.
+        weights: ``"imagenet"`` for torchvision's ``VGG16_Weights.IMAGENET1K_V1`` (528 MB, downloaded once
+            and checked by torch.hub), the path of a state dict in torchvision's layout (``.pth`` or
+            ``.safetensors``), or ``None`` for random weights.
+        top: ``"fc"`` goes through VGG-16's own two layers of 4,096 units (with their dropout);
+            ``"pool"`` averages the last 512 maps instead and needs weights of the convolutions only.
+
+    Shape:
+        - Input: ``(batch, 3, 224, 224)``, normalised with ImageNet's mean and deviation
+        - Output: ``(batch, 4096)`` for ``"fc"``, ``(batch, 512)`` for ``"pool"``
+
+    Raises:
+        ConfigError: ``in_channels`` is not 3.
+        ParameterError: ``top`` is unknown.
+        WeightsError: The weights cannot be downloaded or read, or do not fit.
+    """
+
+    default_feature: ClassVar[str] = "logmel-image"
+    default_hidden: ClassVar[tuple[int, ...]] = (2048, 512, 256, 128, 64)
+
+    def __init__(
+        self, *, in_channels: int = 3, weights: str | None = "imagenet", top: Literal["fc", "pool"] = "fc"
+    ) -> None:
+        super().__init__()
+        from torchvision.models import vgg16
+
+        if in_channels != 3:
+            raise ConfigError(
+                f"vgg16 expects 3 channels, got {in_channels}: use the feature 'logmel-image', or the backbone "
+                "'vgg16-slim', which takes any number."
+            )
+        if top not in ("fc", "pool"):
+            raise ParameterError(f"top must be 'fc' or 'pool', not {top!r}.")
+        network = vgg16(weights=None)
+        self.expects = InputSpec(channels=3, size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+        self.features = network.features
+        self.pool = network.avgpool if top == "fc" else nn.AdaptiveAvgPool2d(1)
+        self.fc = network.classifier[:-1] if top == "fc" else nn.Sequential()
+        self.out_features = 4096 if top == "fc" else 512
+        self.pretrained = weights is not None
+        if weights is not None:
+            self._load(weights)
+
+    def stages(self) -> list[nn.Module]:
+        """Returns the five groups of convolutions, then (with ``top="fc"``) the two dense layers."""
+        ends = [index + 1 for index, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
+        groups: list[nn.Module] = [self.features[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        return [*groups, self.fc] if len(self.fc) else groups
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Maps pictures ``(batch, 3, 224, 224)`` to ``(batch, out_features)``."""
+        output: Tensor = self.fc(torch.flatten(self.pool(self.features(feature)), 1))
+        return output
+
+    def _load(self, weights: str) -> None:
+        state = _imagenet() if weights == "imagenet" else _read_state_dict(Path(weights))
+        # torchvision calls the dense layers "classifier"; number 6 is the output that is replaced here.
+        ours = {name.replace("classifier.", "fc.", 1): tensor for name, tensor in state.items()}
+        wanted = self.state_dict()
+        missing = [name for name in wanted if name not in ours]
+        misshapen = [name for name in wanted if name in ours and ours[name].shape != wanted[name].shape]
+        if missing or misshapen:
+            raise WeightsError(
+                f"{weights!r} is no state dict of torchvision's vgg16: missing {missing or 'nothing'}, misshapen "
+                f"{misshapen or 'nothing'} (with top='pool' the convolutions alone are enough)."
+            )
+        self.load_state_dict({name: ours[name] for name in wanted})
+
+
+class VGG16Slim(Backbone):
+    """VGG-16's sixteen layers, narrower, with batch normalisation, for pictures of any size.
+
+    Thirteen convolutions in five groups, each with batch normalisation; the mean over frequency, then
+    the mean and the maximum over time added; two dense layers. The genre's output layer follows in the
+    head.
+
+    Args:
+        in_channels: Channels of the feature.
+        width: Factor on VGG-16's channels, positive; 0.25 gives 16 to 128.
+        dense_units: Units of the two dense layers (VGG-16 has 4,096).
+        dropout: Share of units dropped before each dense layer while training, in [0, 1).
+
+    Shape:
+        - Input: ``(batch, in_channels, bins, frames)``, at least 32 bins and 32 frames
+        - Output: ``(batch, dense_units)``
+
+    Raises:
+        ParameterError: A value is out of range.
+
+    Example:
+        >>> VGG16Slim(in_channels=1)(torch.zeros(2, 1, 128, 130)).shape
+        torch.Size([2, 512])
+    """
+
+    def __init__(self, *, in_channels: int, width: float = 0.25, dense_units: int = 512, dropout: float = 0.5) -> None:
+        super().__init__()
+        if width <= 0 or dense_units < 1 or in_channels < 1 or not 0 <= dropout < 1:
+            raise ParameterError(
+                "vgg16-slim needs in_channels >= 1, width > 0, dense_units >= 1 and dropout in [0, 1), got "
+                f"{in_channels!r}, {width!r}, {dense_units!r}, {dropout!r}."
+            )
+        self.expects = InputSpec(channels=in_channels, min_size=(_SMALLEST_PICTURE, _SMALLEST_PICTURE))
+        self.out_features = dense_units
+        self.groups = nn.ModuleList()
+        for group in _GROUPS:
+            layers: list[nn.Module] = []
+            for full_channels in group:
+                channels = max(1, round(full_channels * width))
+                layers += [
+                    nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False),
+                    nn.BatchNorm2d(channels),
+                    nn.ReLU(inplace=True),
+                ]
+                in_channels = channels
+            self.groups.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
+        self.dense = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(in_channels, dense_units),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(dense_units, dense_units),
+            nn.ReLU(inplace=True),
+        )
+        self.apply(_initialise)
+
+    def stages(self) -> list[nn.Module]:
+        """Returns the five groups of convolutions, then the two dense layers."""
+        return [*self.groups, self.dense]
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Maps ``(batch, in_channels, bins, frames)`` to ``(batch, dense_units)``."""
+        for group in self.groups:
+            feature = group(feature)
+        over_time = feature.mean(dim=2)
+        output: Tensor = self.dense(over_time.mean(dim=2) + over_time.amax(dim=2))
+        return output
+
+
+def _initialise(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def _imagenet() -> Mapping[str, Tensor]:
+    from torchvision.models import VGG16_Weights
+
+    weights = VGG16_Weights.IMAGENET1K_V1
+    try:
+        state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"The ImageNet weights of vgg16 could not be downloaded from {weights.url} ({error}). Download the file on "
+            'another machine and name it: backbone=Component("vgg16", {"weights": "vgg16-397923af.pth"}); or start '
+            'from random weights: {"weights": None}.'
+        ) from error
+    return state
+
+
+def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(
+            f"There is no file of weights at '{path}': give 'imagenet', the path of a state dict, or None."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch.load raises whatever its parsers raise: OSError, RuntimeError, EOFError, UnpicklingError, KeyError.
+        raise WeightsError(f"'{path}' cannot be read as a state dict: {error}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"'{path}' holds no state dict (names to tensors).")
+    return state

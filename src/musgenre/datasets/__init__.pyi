@@ -1,0 +1,25 @@
+from .base import DATASETS as DATASETS
+from .base import DatasetWarning as DatasetWarning
+from .base import MissingTrack as MissingTrack
+from .base import Track as Track
+from .base import TrackDataset as TrackDataset
+from .base import register_dataset as register_dataset
+from .folder import AudioFolder as AudioFolder
+from .gtzan import GTZAN as GTZAN
+from .splits import check_split as check_split
+from .splits import group_folds as group_folds
+from .splits import holdout as holdout
+
+__all__ = [
+    "DATASETS",
+    "GTZAN",
+    "AudioFolder",
+    "DatasetWarning",
+    "MissingTrack",
+    "Track",
+    "TrackDataset",
+    "check_split",
+    "group_folds",
+    "holdout",
+    "register_dataset",
+]

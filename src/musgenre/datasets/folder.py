@@ -1,0 +1,117 @@
+"""A user's own music: one sub-folder a genre."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from musgenre.datasets.base import MissingTrack, Track, TrackDataset, abbreviated, probe, warn_missing
+from musgenre.errors import DatasetError
+
+SUFFIXES = frozenset(
+    [".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".snd", ".w64", ".wav"]
+)
+"""The files that count as audio (what libsndfile decodes), in lower case; others are passed over."""
+
+
+class AudioFolder(TrackDataset):
+    """The audio files of a folder with one sub-folder a genre.
+
+    Each sub-folder of ``root`` is a genre and gives its name to the label; labels are sorted. Audio files
+    are looked for at any depth in it; a track's id is its path relative to ``root``, with ``/``. Hidden files
+    and folders are passed over, macOS's ``._*`` among them. A file that does not decode is named in one
+    warning, left out, and kept in :attr:`missing`.
+
+    Args:
+        root: The folder.
+        groups: A CSV file with the columns ``track`` (an id) and ``group`` (such as the artist, which a split
+            keeps on one side). A track without a row, or with an empty group, has none.
+
+    Raises:
+        DatasetError: ``root`` is no folder, has fewer than two genres or a genre without a usable file; or
+            ``groups`` cannot be read, lacks a column, or has an unknown track or one track twice.
+
+    Example:
+        >>> import numpy as np, soundfile, tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     for genre in ("samba", "choro"):
+        ...         Path(root, genre).mkdir()
+        ...         soundfile.write(Path(root, genre, "song.wav"), np.zeros(8_000), 8_000)
+        ...     data = AudioFolder(root)
+        >>> data.labels, data[0].id, data[0].duration_seconds
+        (('choro', 'samba'), 'choro/song.wav', 1.0)
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, groups: str | os.PathLike[str] | None = None) -> None:
+        folder = Path(root).expanduser()
+        files = _find_files(folder)
+        group_of = {} if groups is None else _read_groups(Path(groups).expanduser(), known=files)
+        tracks: list[Track] = []
+        missing: list[MissingTrack] = []
+        for track_id, path in files.items():
+            found = probe(path)
+            if isinstance(found, str):
+                missing.append(MissingTrack(track_id, found))
+            else:
+                label = track_id.partition("/")[0]
+                tracks.append(Track(track_id, path, label, group_of.get(track_id), found))
+        labels = sorted({track_id.partition("/")[0] for track_id in files})
+        silent = sorted(set(labels) - {track.label for track in tracks})
+        if silent:
+            raise DatasetError(f"{folder}: no file of {abbreviated(silent)} decodes ({missing[0].reason}).")
+        super().__init__(tracks, labels=labels, name=folder.resolve().name, missing=missing)
+        warn_missing(str(folder), missing, expected=len(files))
+
+
+def _find_files(root: Path) -> dict[str, Path]:
+    """Track id to file, sorted by genre, then by path."""
+    if not root.is_dir():
+        raise DatasetError(f"{root} is not a folder: give a folder with one sub-folder a genre.")
+    genres = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(genres) < 2:
+        names = ", ".join(path.name for path in genres) or "none"
+        raise DatasetError(f"{root} needs at least two sub-folders, one a genre; found: {names}.")
+    files: dict[str, Path] = {}
+    for genre in genres:
+        found = _audio_files(genre)
+        if not found:
+            raise DatasetError(f"{genre} holds no audio file ({', '.join(sorted(SUFFIXES))}): fill or remove it.")
+        files.update((path.relative_to(root).as_posix(), path) for path in found)
+    return files
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # os.walk enters what is left here
+        found += [
+            Path(place, name)
+            for name in names
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+        ]
+    return sorted(found)
+
+
+def _read_groups(path: Path, *, known: dict[str, Path]) -> dict[str, str]:
+    groups: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"The group file {path} cannot be read: {error}.") from error
+    ids = [row.get("track") for row in rows]
+    if not rows or None in ids or any(row.get("group") is None for row in rows):
+        raise DatasetError(f"The group file {path} needs the header 'track,group' and both values in each row.")
+    for row in rows:
+        track_id, group = row["track"], row["group"].strip()
+        if track_id in groups:
+            raise DatasetError(f"The group file {path} names the track {track_id!r} twice.")
+        groups[track_id] = group
+    unknown = [track_id for track_id in groups if track_id not in known]
+    if unknown:
+        raise DatasetError(
+            f"The group file {path} names tracks that are not there: {abbreviated(unknown)}. "
+            f"A track is named by its path in the folder, such as {next(iter(known))!r}."
+        )
+    return {track_id: group for track_id, group in groups.items() if group}

@@ -1,0 +1,188 @@
+"""One look-up for features, backbones and datasets, wherever they come from.
+
+Built-ins, entry points of installed packages and decorated functions all end in
+:meth:`Registry.get`. Listing imports nothing; a plugin that fails to import fails only when it is
+asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from musgenre.errors import ConfigError, ParameterError, PluginError, UnknownNameError
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name in a registry.
+
+    Attributes:
+        name: The name to ask for.
+        origin: ``"musgenre"``, the name of the installed package, or ``"registered here"``.
+        target: ``"module:attribute"`` of the factory.
+    """
+
+    name: str
+    origin: str
+    target: str
+
+
+class Registry(Generic[T]):
+    """Factories by name.
+
+    Args:
+        kind: What is registered, in the singular, for messages: ``"backbone"``.
+        group: The entry-point group in which other packages announce theirs.
+        builtins: Name to ``"module:attribute"``, the form that entry points have as well.
+        positional: How many leading parameters of a factory may be positional.
+
+    Example:
+        >>> shapes = Registry("shape", group="example.shapes", builtins={"ordered": "collections:OrderedDict"})
+        >>> @shapes.register("square")
+        ... def square(*, side: float) -> float:
+        ...     return side * side
+        >>> shapes.build("square", {"side": 3.0})
+        9.0
+        >>> shapes.names()
+        ['ordered', 'square']
+        >>> shapes.get("squara")
+        Traceback (most recent call last):
+        ...
+        musgenre.errors.UnknownNameError: There is no shape 'squara'. Close: square. All: ordered, square.
+    """
+
+    def __init__(self, kind: str, *, group: str, builtins: Mapping[str, str], positional: int = 0) -> None:
+        self.kind = kind
+        self.group = group
+        self._positional = positional
+        self._builtins = {name: importlib.metadata.EntryPoint(name, target, group) for name, target in builtins.items()}
+        self._registered: dict[str, Callable[..., T]] = {}
+
+    def register(self, name: str) -> Callable[[F], F]:
+        """Returns a decorator that registers a factory under ``name`` in this process.
+
+        To register again under the same name (a notebook's cell that runs twice) replaces what was
+        registered here before; a built-in cannot be replaced.
+
+        Raises:
+            ParameterError: The name is empty or a built-in's.
+            PluginError: The factory takes ``*args``, ``**kwargs`` or too many positional parameters.
+        """
+        if not name or name != name.strip():
+            raise ParameterError(f"A {self.kind} needs a name without outer spaces, not {name!r}.")
+        if name in self._builtins:
+            raise ParameterError(f"{name!r} is a {self.kind} of musgenre itself: choose another name.")
+
+        def decorate(factory: F) -> F:
+            self._check_signature(name, factory)
+            self._registered[name] = factory
+            return factory
+
+        return decorate
+
+    def get(self, name: str) -> Callable[..., T]:
+        """Returns the factory called ``name``, importing it if need be.
+
+        Raises:
+            UnknownNameError: Nothing has that name; the message lists close ones.
+            PluginError: The plugin fails to import (the cause is chained), is announced by two
+                packages, or does not have the signature that the contract asks for.
+        """
+        if name in self._registered:
+            return self._registered[name]
+        found = self._announced().get(name, [])
+        if not found:
+            raise UnknownNameError(self._unknown(name))
+        if len(found) > 1:
+            origins = " and ".join(_origin(point) for point in found)
+            raise PluginError(f"The {self.kind} {name!r} is announced by {origins}: uninstall one of them.")
+        point = found[0]
+        try:
+            factory: Callable[..., T] = point.load()
+        except Exception as error:
+            raise PluginError(
+                f"The {self.kind} {name!r} of {_origin(point)} ({point.value}) failed to import: {error!r}."
+            ) from error
+        self._check_signature(name, factory)
+        return factory
+
+    def build(self, name: str, options: Mapping[str, Any]) -> T:
+        """Calls the factory called ``name`` with ``options`` as keyword arguments.
+
+        Raises:
+            ConfigError: The factory has no such option, or a required one is missing.
+            UnknownNameError, PluginError: As :meth:`get`.
+        """
+        factory = self.get(name)
+        known = inspect.signature(factory).parameters
+        for option in options:
+            if option not in known:
+                close = _close(option, known)
+                raise ConfigError(
+                    f"The {self.kind} {name!r} has no option {option!r}.{close} Its options: {', '.join(known)}."
+                )
+        missing = [p.name for p in known.values() if p.default is p.empty and p.name not in options]
+        if missing:
+            raise ConfigError(f"The {self.kind} {name!r} needs the options {', '.join(missing)}.")
+        return factory(**options)
+
+    def accepts(self, name: str, option: str) -> bool:
+        """Says whether the factory called ``name`` has a parameter called ``option``."""
+        return option in inspect.signature(self.get(name)).parameters
+
+    def names(self) -> list[str]:
+        """Returns every name, sorted; imports none of the factories."""
+        return sorted({entry.name for entry in self.entries()})
+
+    def entries(self) -> list[Entry]:
+        """Returns every entry with its origin, sorted by name; imports none of the factories."""
+        entries = [
+            Entry(point.name, _origin(point), point.value) for points in self._announced().values() for point in points
+        ]
+        entries += [
+            Entry(name, "registered here", f"{factory.__module__}:{factory.__qualname__}")
+            for name, factory in self._registered.items()
+        ]
+        return sorted(entries, key=lambda entry: (entry.name, entry.origin))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def _announced(self) -> dict[str, list[importlib.metadata.EntryPoint]]:
+        announced = {name: [point] for name, point in self._builtins.items()}
+        for point in importlib.metadata.entry_points(group=self.group):
+            announced.setdefault(point.name, []).append(point)
+        return announced
+
+    def _unknown(self, name: str) -> str:
+        names = self.names()
+        return f"There is no {self.kind} {name!r}.{_close(name, names)} All: {', '.join(names) or 'none'}."
+
+    def _check_signature(self, name: str, factory: Callable[..., Any]) -> None:
+        if not callable(factory):
+            raise PluginError(f"The {self.kind} {name!r} must be a callable, not {type(factory).__name__}.")
+        parameters = list(inspect.signature(factory).parameters.values())
+        allowed = parameters[self._positional :]
+        wrong = [str(p) for p in allowed if p.kind is not p.KEYWORD_ONLY]
+        if wrong:
+            raise PluginError(
+                f"The {self.kind} {name!r} takes {', '.join(wrong)}: name every option as a keyword-only "
+                "parameter (after a '*'), so that a misspelled one is an error."
+            )
+
+
+def _origin(point: importlib.metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "musgenre"
+
+
+def _close(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=3)
+    return f" Close: {', '.join(close)}." if close else ""

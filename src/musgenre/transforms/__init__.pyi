@@ -1,0 +1,12 @@
+from .augment import FrequencyMask as FrequencyMask
+from .augment import RandomCrop as RandomCrop
+from .augment import RandomGain as RandomGain
+from .augment import RandomSpeed as RandomSpeed
+from .augment import TimeMask as TimeMask
+from .shape import Channels as Channels
+from .shape import Normalise as Normalise
+from .shape import Resize as Resize
+from .spectral import MFCC as MFCC
+from .spectral import MelSpectrogram as MelSpectrogram
+from .spectral import Spectrogram as Spectrogram
+from .spectral import ToDecibel as ToDecibel

@@ -1,0 +1,42 @@
+"""A constant of a transform, held once and exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Constant(nn.Module):
+    """A tensor that follows its module between devices and dtypes without losing precision on the way.
+
+    A plain buffer that was rounded to float32 (or, worse, by ``half()``) stays rounded when the module returns to
+    float64. This one is rounded afresh from float64 each time, so that results in float64 are exact. It is
+    no part of the state dict.
+
+    Args:
+        value: The constant, in float64.
+
+    Example:
+        >>> third = Constant(torch.tensor([1 / 3], dtype=torch.float64)).half().double()
+        >>> third(torch.zeros(1, dtype=torch.float64)).item() == 1 / 3
+        True
+    """
+
+    value: Tensor
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self._exact = value
+        self.register_buffer("value", value.to(torch.get_default_dtype()), persistent=False)
+
+    def forward(self, like: Tensor) -> Tensor:
+        """Returns the constant in the dtype of ``like``, and on its device."""
+        return self.value if self.value.dtype == like.dtype else self._exact.to(like)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Constant:
+        # The one place through which .to(), .half(), .cuda() and their like all pass.
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.value = self._exact.to(self.value)
+        return self

@@ -1,0 +1,200 @@
+"""Models on disk and on the hub: ``config.json`` and ``model.safetensors``, checked before they are used.
+
+No pickle is read and no import path followed: a file chooses among the registered features and
+backbones, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from musgenre.errors import ConfigError, WeightsError
+from musgenre.network import GenreNetwork
+from musgenre.specs import FORMAT_VERSION, ModelConfig, from_dict, to_dict
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+DEFAULT_MODEL = "vgg16-slim-gtzan-v1"
+BUNDLED = {DEFAULT_MODEL: Path(__file__).parent / "assets"}
+"""The models inside the package, by name."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def locate(
+    source: str | os.PathLike[str] | None, *, revision: str | None = None, local_files_only: bool = False
+) -> Path:
+    """Returns the directory of a model, downloading it if it is on the hub.
+
+    Args:
+        source: ``None`` for the bundled model, the name of a bundled model, a directory, or a hub id
+            ``"org/name"``. A directory that exists goes before a hub id of the same spelling.
+        revision: Branch, tag or commit of a hub model.
+        local_files_only: Whether a hub model must be in the local cache already.
+
+    Raises:
+        WeightsError: There is no such model, or the hub cannot be reached.
+    """
+    if source is None:
+        return BUNDLED[DEFAULT_MODEL]
+    if Path(source).is_dir():
+        return Path(source)
+    name = os.fspath(source)
+    if name in BUNDLED:
+        return BUNDLED[name]
+    if not _HUB_ID.fullmatch(name):
+        raise WeightsError(
+            f"There is no model {name!r}: expected a directory that holds {CONFIG_FILE} and {WEIGHTS_FILE}, a hub id "
+            f"'org/name', or a bundled model ({', '.join(BUNDLED)})."
+        )
+    return _download(name, revision=revision, local_files_only=local_files_only)
+
+
+def load(directory: Path) -> tuple[ModelConfig, GenreNetwork]:
+    """Reads a model.
+
+    Args:
+        directory: Where ``config.json`` and ``model.safetensors`` are.
+
+    Returns:
+        The configuration, and the network with its weights, on the CPU.
+
+    Raises:
+        ConfigError: The configuration is damaged, unknown or from a newer format.
+        WeightsError: A file is missing or damaged, or the tensors do not fit the network.
+        UnknownNameError, PluginError: The feature or backbone is not registered or does not work.
+    """
+    config = read_config(directory / CONFIG_FILE)
+    network = GenreNetwork.from_config(config)
+    _fill(network, directory / WEIGHTS_FILE)
+    return config, network
+
+
+def save(directory: Path, *, config: ModelConfig, network: GenreNetwork) -> None:
+    """Writes a model, each file to a temporary name first; a model that was there is replaced.
+
+    Args:
+        directory: Made if it does not exist.
+        config: The configuration.
+        network: The network whose weights are written, in the precision they have.
+
+    Raises:
+        ConfigError: An option of the feature or backbone is not of JSON's types.
+        WeightsError: The directory or a file cannot be written.
+    """
+    # A checkpoint's own weights take the place of the initial ones.
+    options = {key: value for key, value in config.backbone.options.items() if key != "weights"}
+    pairs = to_dict(config)
+    pairs["backbone"] = {"name": config.backbone.name, "options": options}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    try:
+        text = json.dumps(pairs, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"The configuration holds what JSON cannot: {error}") from error
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _replace(directory / WEIGHTS_FILE, write=lambda path: save_file(tensors, path))
+        _replace(directory / CONFIG_FILE, write=lambda path: path.write_text(text, encoding="utf-8"))
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"The model cannot be written to '{directory}': {error}") from error
+
+
+def read_config(path: Path) -> ModelConfig:
+    """Reads ``config.json``.
+
+    Raises:
+        WeightsError: There is no such file, or it cannot be read.
+        ConfigError: It is no JSON, has unknown or missing keys or wrong types, or is from a newer format.
+    """
+    try:
+        pairs: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsError(f"'{path.parent}' holds no model: there is no {path.name} in it.") from error
+    except OSError as error:
+        raise WeightsError(f"'{path}' cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"'{path}' is not JSON: {error}") from error
+    version = pairs.get("format_version") if isinstance(pairs, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ConfigError(
+            f"'{path}' is written in format {version}, by musgenre {pairs.get('library_version', 'unknown')}; this one "
+            f"reads formats up to {FORMAT_VERSION}: upgrade with pip install --upgrade musgenre."
+        )
+    try:
+        return from_dict(ModelConfig, pairs)
+    except ConfigError as error:
+        raise ConfigError(f"'{path}': {error}") from error
+
+
+def _fill(network: GenreNetwork, path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"'{path.parent}' holds no weights: there is no {path.name} in it.")
+    wanted = network.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            _compare(shapes, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, path=path)
+            # copy_ converts, so that weights in half precision on disk run in single precision.
+            network.load_state_dict({name: file.get_tensor(name) for name in wanted})
+    except (SafetensorError, OSError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(
+            f"'{path}' is damaged or no safetensors file ({error}): save the model or download it again."
+        ) from error
+
+
+def _compare(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], *, path: Path) -> None:
+    problems = [
+        ("missing", sorted(wanted.keys() - found.keys())),
+        ("unexpected", sorted(found.keys() - wanted.keys())),
+        (
+            "misshapen",
+            [
+                f"{k} {found[k]} instead of {wanted[k]}"
+                for k in sorted(wanted.keys() & found.keys())
+                if found[k] != wanted[k]
+            ],
+        ),
+    ]
+    told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems if names)
+    if told:
+        raise WeightsError(f"'{path}' does not fit the network that its {CONFIG_FILE} describes: {told}.")
+
+
+def _replace(path: Path, *, write: Callable[[Path], object]) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _download(name: str, *, revision: str | None, local_files_only: bool) -> Path:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        directory = huggingface_hub.snapshot_download(
+            name, revision=revision, local_files_only=local_files_only, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"The model {name!r} (revision {revision or 'main'}) is not to be had from the hub: {reason} Check the "
+            "name, the revision and the network, or name a local directory."
+        ) from error
+    return Path(directory)

@@ -1,0 +1,253 @@
+"""Fine-tuning from tracks to a classifier that works, on music that is easy to tell apart."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import musgenre
+from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
+from musgenre.datasets import AudioFolder, TrackDataset, holdout
+from musgenre.errors import ConfigError, DatasetError, MusgenreError, ParameterError, UnknownNameError
+from musgenre.specs import AudioSpec, Component
+from musgenre.training.plan import Augmentation, FinetuneConfig
+
+QUICK = FinetuneConfig(
+    audio=AudioSpec(sample_rate=8_000, window_seconds=1.0, hop_seconds=1.0),
+    head_epochs=3,
+    epochs=0,
+    batch_size=4,
+    dropout=0.0,
+    windows_per_track=4,
+    progress=False,
+)
+SLIM = Component("vgg16-slim", {"width": 0.05, "dense_units": 16, "dropout": 0.0})
+SMALL_MEL = Component("logmel", {"n_fft": 512, "hop_length": 128, "n_mels": 32})
+
+
+class Pretrained(Backbone):
+    """Claims to know something, and has batch normalisation and dropout to be kept frozen."""
+
+    def __init__(self, *, in_channels: int, weights: str | None = "somewhere") -> None:
+        super().__init__()
+        self.expects = InputSpec(channels=in_channels)
+        self.out_features = 8
+        self.pretrained = weights is not None
+        self.first = torch.nn.Sequential(
+            torch.nn.Conv2d(in_channels, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Dropout(0.5)
+        )
+        self.second = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
+
+    def stages(self):
+        return [self.first, self.second]
+
+    def forward(self, feature):
+        return self.second(self.first(feature)).mean(dim=(2, 3))
+
+
+@pytest.fixture
+def pretrained(monkeypatch):
+    monkeypatch.setattr(BACKBONES, "_registered", {**BACKBONES._registered})
+    musgenre.register_backbone("pretrained")(Pretrained)
+    return "pretrained"
+
+
+def changed(before, after):
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def state_after(config, data, backbone):
+    result = musgenre.finetune(data, backbone=backbone, feature=SMALL_MEL, config=config)
+    return result.classifier.network.state_dict()
+
+
+def test_it_learns_to_tell_tones_from_noise_on_songs_it_never_saw(genre_folder, tmp_path):
+    train, valid = holdout(AudioFolder(genre_folder), fraction=0.25)
+    result = musgenre.finetune(train, valid=valid, backbone=SLIM, feature=SMALL_MEL, config=QUICK)
+    assert [p.label for p in result.classifier.predict([t.path for t in valid])] == [t.label for t in valid]
+    assert result.classifier.config.scores["valid_accuracy"] == 1.0
+    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+    result.classifier.save_pretrained(tmp_path / "model")
+    again = musgenre.GenreClassifier.from_pretrained(tmp_path / "model")
+    song = valid[0].path
+    np.testing.assert_array_equal(
+        again.predict(song).windows.probabilities, result.classifier.predict(song).windows.probabilities
+    )
+    assert str(len(train)) in again.config.split
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_randomness_alone(genre_folder):
+    data = AudioFolder(genre_folder)
+    config = FinetuneConfig(
+        **{**vars(QUICK), "head_epochs": 2, "augmentation": Augmentation(3.0, 0.1, 4, 4, mixup=0.3), "balanced": True}
+    )
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    first = state_after(config, data, SLIM)
+    assert torch.equal(torch.rand(3), expected)
+    torch.manual_seed(2)
+    assert changed(first, state_after(config, data, SLIM)) == set()
+    assert changed(first, state_after(FinetuneConfig(**{**vars(config), "seed": 1}), data, SLIM))
+
+
+def test_a_frozen_backbone_stays_as_it_was_and_so_does_its_batch_normalisation(genre_folder, pretrained):
+    data = AudioFolder(genre_folder)
+    start = FinetuneConfig(**{**vars(QUICK), "head_epochs": 1, "head_learning_rate": 0.0, "weight_decay": 0.0})
+    initial = state_after(start, data, pretrained)
+    head_only = state_after(QUICK, data, pretrained)
+    assert {name.split(".")[0] for name in changed(initial, head_only)} == {"head"}
+    last_too = state_after(FinetuneConfig(**{**vars(QUICK), "epochs": 1, "unfreeze": 1}), data, pretrained)
+    assert {".".join(name.split(".")[:2]) for name in changed(head_only, last_too)} == {"head.1", "backbone.second"}
+
+
+def test_the_plan_freezes_only_what_knows_something(pretrained):
+    config = FinetuneConfig(head_epochs=2, epochs=3, unfreeze=1)
+    known = BACKBONES.build(pretrained, {"in_channels": 1})
+    blank = BACKBONES.build(pretrained, {"in_channels": 1, "weights": None})
+    assert [(s.name, s.epochs, s.unfrozen) for s in config.plan(known)] == [("head", 2, 0), ("backbone", 3, 1)]
+    assert [(s.name, s.epochs, s.unfrozen) for s in config.plan(blank)] == [("everything", 5, 2)]
+
+
+def test_the_best_weights_come_back_not_the_last(genre_folder, pretrained):
+    # A rate this high ruins in the second stage what the first has learned.
+    train, valid = holdout(AudioFolder(genre_folder), fraction=0.25)
+    config = FinetuneConfig(
+        **{**vars(QUICK), "epochs": 2, "unfreeze": "all", "learning_rate": 30.0, "optimizer": "adam"}
+    )
+    result = musgenre.finetune(train, valid=valid, backbone=pretrained, feature=SMALL_MEL, config=config)
+    assert {row["stage"] for row in result.history} == {"head", "backbone"}
+    best = min(row["valid_loss"] for row in result.history)
+    assert result.history[-1]["valid_loss"] > best
+    assert result.classifier.config.scores["valid_loss"] == best
+    audio = result.classifier.config.audio
+    losses = []
+    for track in valid:
+        rows = result.classifier.predict(track.path).windows.probabilities
+        losses += [-math.log(row[valid.labels.index(track.label)]) for row in rows]
+    assert audio == config.audio
+    assert np.mean(losses) == pytest.approx(best, rel=1e-3)
+
+
+def test_a_stage_stops_when_nothing_improves(genre_folder):
+    train, valid = holdout(AudioFolder(genre_folder), fraction=0.25)
+    config = FinetuneConfig(
+        **{**vars(QUICK), "head_epochs": 30, "head_learning_rate": 0.0, "weight_decay": 0.0, "patience": 2}
+    )
+    result = musgenre.finetune(train, valid=valid, backbone=SLIM, feature=SMALL_MEL, config=config)
+    assert len(result.history) < 30
+
+
+def test_a_cache_changes_where_features_come_from_and_not_what_they_are(genre_folder, tmp_path):
+    train, valid = holdout(AudioFolder(genre_folder), fraction=0.25)
+    config = FinetuneConfig(**{**vars(QUICK), "cache": tmp_path / "cache", "head_epochs": 1})
+    first = musgenre.finetune(train, valid=valid, backbone=SLIM, feature=SMALL_MEL, config=config)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")}
+    assert files
+    second = musgenre.finetune(train, valid=valid, backbone=SLIM, feature=SMALL_MEL, config=config)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")} == files
+    assert first.history == second.history
+    with pytest.raises(ParameterError, match="cache"):
+        musgenre.finetune(
+            train,
+            backbone=SLIM,
+            feature=SMALL_MEL,
+            config=FinetuneConfig(**{**vars(config), "augmentation": Augmentation(speed=0.1)}),
+        )
+
+
+def test_workers_change_nothing(genre_folder):
+    data = AudioFolder(genre_folder)
+    alone = state_after(FinetuneConfig(**{**vars(QUICK), "head_epochs": 1}), data, SLIM)
+    helped = state_after(FinetuneConfig(**{**vars(QUICK), "head_epochs": 1, "workers": 2}), data, SLIM)
+    assert changed(alone, helped) == set()
+
+
+def test_a_decorated_backbone_and_feature_are_enough(genre_folder, monkeypatch):
+    from musgenre.features.base import FEATURES, FeatureExtractor
+
+    monkeypatch.setattr(BACKBONES, "_registered", {})
+    monkeypatch.setattr(FEATURES, "_registered", {})
+
+    class Loudness(FeatureExtractor):
+        def out_shape(self, samples):
+            return 1, 8, samples // 800
+
+        def forward(self, waveform):
+            bins = waveform[:, : waveform.shape[1] // 800 * 800].unflatten(1, (-1, 8, 100)).square().mean(3)
+            return bins.transpose(1, 2)[:, None]
+
+    @musgenre.register_feature("my-feature")
+    def my_feature(*, sample_rate: int):
+        return Loudness(sample_rate=sample_rate)
+
+    @musgenre.register_backbone("my-net")
+    def my_net(*, in_channels: int):
+        return Pretrained(in_channels=in_channels, weights=None)
+
+    config = FinetuneConfig(**{**vars(QUICK), "head_epochs": 1})
+    result = musgenre.finetune(AudioFolder(genre_folder), backbone="my-net", feature="my-feature", config=config)
+    assert result.classifier.config.backbone == Component("my-net")
+    assert result.classifier.predict(next(genre_folder.glob("*/*.wav"))).label in result.classifier.labels
+
+
+class TestRefused:
+    """What is an error before any work is done."""
+
+    @pytest.fixture
+    def data(self, genre_folder):
+        return AudioFolder(genre_folder)
+
+    def test_a_split_that_leaks(self, data):
+        with pytest.raises(DatasetError, match=data[0].id):
+            musgenre.finetune(data, valid=data, backbone=SLIM, config=QUICK)
+
+    def test_labels_that_differ(self, data):
+        train, valid = holdout(data, fraction=0.25)
+        other = TrackDataset(valid.tracks, labels=(*valid.labels, "zydeco"), name="other")
+        with pytest.raises(DatasetError, match="labels differ"):
+            musgenre.finetune(train, valid=other, backbone=SLIM, config=QUICK)
+
+    def test_a_genre_without_a_track(self, data):
+        more = TrackDataset(data.tracks, labels=(*data.labels, "zydeco"), name="more")
+        with pytest.raises(DatasetError, match="zydeco"):
+            musgenre.finetune(more, backbone=SLIM, config=QUICK)
+
+    def test_an_unknown_backbone(self, data):
+        with pytest.raises(UnknownNameError, match="vgg16"):
+            musgenre.finetune(data, backbone="vgg61", config=QUICK)
+
+    def test_an_unknown_option(self, data):
+        with pytest.raises(ConfigError, match="width"):
+            musgenre.finetune(data, backbone=Component("vgg16-slim", {"widht": 1.0}), config=QUICK)
+
+    def test_too_many_stages(self, data, pretrained):
+        config = FinetuneConfig(**{**vars(QUICK), "epochs": 1, "unfreeze": 9})
+        with pytest.raises(ParameterError, match="2 stages"):
+            musgenre.finetune(data, backbone=pretrained, feature=SMALL_MEL, config=config)
+
+    def test_a_loss_that_is_no_number(self, data):
+        config = FinetuneConfig(**{**vars(QUICK), "head_learning_rate": 1e30, "optimizer": "adam"})
+        with pytest.raises(MusgenreError, match="learning rate"):
+            musgenre.finetune(data, backbone=SLIM, feature=SMALL_MEL, config=config)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"batch_size": 0},
+            {"head_epochs": 0, "epochs": 0},
+            {"epochs": -1},
+            {"optimizer": "sgd"},
+            {"schedule": "step"},
+            {"precision": "8"},
+        ],
+    )
+    def test_a_setting_out_of_range(self, wrong):
+        with pytest.raises(ParameterError):
+            FinetuneConfig(**wrong)
+
+    @pytest.mark.parametrize("wrong", [{"gain_db": -1.0}, {"speed": 1.0}, {"mixup": -0.1}])
+    def test_an_augmentation_out_of_range(self, wrong):
+        with pytest.raises(ParameterError):
+            Augmentation(**wrong)
