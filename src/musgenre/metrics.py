@@ -74,7 +74,7 @@ def accuracy_interval(
         The 2.5th and 97.5th percentile, each in [0, 1].
 
     Raises:
-        ParameterError: The lengths differ or are zero.
+        ParameterError: The lengths differ or are zero, or ``draws`` is.
 
     Example:
         >>> accuracy_interval([0, 1], [0, 1], groups=["a", "b"])
@@ -83,6 +83,8 @@ def accuracy_interval(
     right = _right(truth, predicted)
     if len(groups) != len(right):
         raise ParameterError(f"Expected a group for each of {len(right)} tracks, got {len(groups)}.")
+    if draws < 1:
+        raise ParameterError(f"draws must be at least 1, not {draws!r}.")
     _, member = np.unique(np.asarray(groups), return_inverse=True)
     sizes = np.bincount(member).astype(np.float64)
     hits = np.bincount(member, weights=right)
@@ -124,7 +126,7 @@ def confusion(truth: Sequence[int], predicted: Sequence[int], *, classes: int) -
         - Output: ``(classes, classes)``; a row is the truth, a column the prediction
 
     Raises:
-        ParameterError: The lengths differ or are zero.
+        ParameterError: The lengths differ or are zero, or an index is not below ``classes``.
 
     Example:
         >>> confusion([0, 0, 1], [0, 1, 1], classes=2)
@@ -134,6 +136,9 @@ def confusion(truth: Sequence[int], predicted: Sequence[int], *, classes: int) -
     from sklearn.metrics import confusion_matrix
 
     _right(truth, predicted)
+    outside = sorted({int(index) for index in (*truth, *predicted) if not 0 <= index < classes})
+    if outside:
+        raise ParameterError(f"Expected indices from 0 to {classes - 1}, got {outside}.")
     matrix: npt.NDArray[np.int64] = confusion_matrix(truth, predicted, labels=range(classes))
     return matrix
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -215,21 +215,14 @@ def _draw_layers(ax: Axes, prediction: Prediction) -> None:
     # A step needs its right edge: the last window's shares stand once more at the end of the song.
     starts = prediction.windows.start_seconds
     edges = np.append(starts, max(prediction.duration_seconds, starts[-1]))
-    line = min(1.0, 60 / len(starts))  # the white lines part the areas, but must not hide the windows of a long song
     layers = _layers(prediction)
-    tops = np.cumsum([np.append(layer.shares, layer.shares[-1]) for layer in layers], axis=0)
+    shares = [np.append(layer.shares, layer.shares[-1]) for layer in layers]
+    bounds = np.cumsum([np.zeros_like(edges), *shares], axis=0)
+    # White lines part the areas; between the many windows of a long song they would hide them.
+    outline: dict[str, Any] = {"edgecolor": "white", "linewidth": min(1.0, 60 / len(starts))}
     areas = [
-        ax.fill_between(
-            edges,
-            below,
-            above,
-            step="post",
-            facecolor=layer.colour,
-            hatch=layer.hatch,
-            edgecolor="white",
-            linewidth=line,
-        )
-        for layer, below, above in zip(layers, (np.zeros_like(edges), *tops), tops, strict=False)
+        ax.fill_between(edges, lower, upper, step="post", facecolor=layer.colour, hatch=layer.hatch, **outline)
+        for layer, lower, upper in zip(layers, bounds[:-1], bounds[1:], strict=True)
     ]
     ax.set_xlim(edges[0], edges[-1])
     # Named from top to bottom, as the areas lie.

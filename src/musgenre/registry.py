@@ -148,7 +148,7 @@ class Registry(Generic[T]):
             Entry(point.name, _origin(point), point.value) for points in self._announced().values() for point in points
         ]
         entries += [
-            Entry(name, "registered here", f"{factory.__module__}:{factory.__qualname__}")
+            Entry(name, "registered here", f"{factory.__module__}:{_qualname(factory)}")
             for name, factory in self._registered.items()
         ]
         return sorted(entries, key=lambda entry: (entry.name, entry.origin))
@@ -169,9 +169,18 @@ class Registry(Generic[T]):
     def _check_signature(self, name: str, factory: Callable[..., Any]) -> None:
         if not callable(factory):
             raise PluginError(f"The {self.kind} {name!r} must be a callable, not {type(factory).__name__}.")
-        parameters = list(inspect.signature(factory).parameters.values())
-        allowed = parameters[self._positional :]
-        wrong = [str(p) for p in allowed if p.kind is not p.KEYWORD_ONLY]
+        try:
+            parameters = list(inspect.signature(factory).parameters.values())
+        except ValueError as error:
+            raise PluginError(
+                f"The {self.kind} {name!r} does not tell its parameters: wrap it in a function."
+            ) from error
+        wrong = [
+            str(p)
+            for place, p in enumerate(parameters)
+            if p.kind is not p.KEYWORD_ONLY
+            and (place >= self._positional or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+        ]
         if wrong:
             raise PluginError(
                 f"The {self.kind} {name!r} takes {', '.join(wrong)}: name every option as a keyword-only "
@@ -181,6 +190,11 @@ class Registry(Generic[T]):
 
 def _origin(point: importlib.metadata.EntryPoint) -> str:
     return point.dist.name if point.dist is not None else "musgenre"
+
+
+def _qualname(factory: Callable[..., Any]) -> str:
+    # A functools.partial, or an object with __call__, has no name of its own.
+    return str(getattr(factory, "__qualname__", type(factory).__qualname__))
 
 
 def _close(name: str, names: Iterable[str]) -> str:

@@ -174,6 +174,8 @@ class Decoder:
         if start:
             with self._input.errors(f"has no frame {start} that can be found; get the file anew"):
                 self._stream.seek(start)
+        # Asking for more than there is would take a tag behind a FLAC for a damaged frame.
+        stop = min((end for end in (stop, self.frames) if end is not None), default=None)
         size, position = block_frames(self.rate, self.channels), start
         while stop is None or position < stop:
             part = self._read(size if stop is None else min(size, stop - position), position=position)

@@ -224,13 +224,35 @@ def from_dict(kind: type[Spec], data: Any) -> Spec:
 
     if not isinstance(data, dict):
         raise ConfigError(f"{kind.__name__}: expected an object, got {type(data).__name__}.")
-    reading = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _number})
+    hooks: dict[Any, Any] = {float: _number, int: _whole_number, tuple[str, ...]: _items, tuple[int, ...]: _items}
     try:
-        return dacite.from_dict(kind, data, config=reading)
-    except (dacite.DaciteError, ParameterError, TypeError) as error:
+        return dacite.from_dict(kind, data, config=dacite.Config(strict=True, type_hooks=hooks))
+    except (dacite.DaciteError, ParameterError, OverflowError) as error:
         raise ConfigError(f"{kind.__name__}: {error}") from error
 
 
 def _number(value: Any) -> Any:
-    # JSON writes 3.0 as 3 in some hands; a bool is no number, whatever Python says.
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    # JSON writes 3.0 as 3 in some hands.
+    return float(value) if isinstance(_no_bool(value, float), int) else value
+
+
+def _whole_number(value: Any) -> Any:
+    return _no_bool(value, int)
+
+
+def _no_bool(value: Any, kind: type) -> Any:
+    from dacite import WrongTypeError
+
+    # A bool is no number, whatever Python says.
+    if isinstance(value, bool):
+        raise WrongTypeError(kind, value)
+    return value
+
+
+def _items(value: Any) -> Any:
+    from dacite import WrongTypeError
+
+    # A string has items as well, but is none of them.
+    if not isinstance(value, list | tuple):
+        raise WrongTypeError(list, value)
+    return tuple(value)

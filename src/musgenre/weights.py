@@ -14,8 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from musgenre.errors import ConfigError, WeightsError
 from musgenre.network import GenreNetwork
@@ -95,15 +97,20 @@ def save(directory: Path, *, config: ModelConfig, network: GenreNetwork) -> None
     options = {key: value for key, value in config.backbone.options.items() if key != "weights"}
     pairs = to_dict(config)
     pairs["backbone"] = {"name": config.backbone.name, "options": options}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    # Copies, because the format refuses tensors that share memory, as tied weights do.
+    tensors = {name: _copy(tensor) for name, tensor in network.state_dict().items()}
     try:
         text = json.dumps(pairs, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise ConfigError(f"The configuration holds what JSON cannot: {error}") from error
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _replace(directory / WEIGHTS_FILE, write=lambda path: save_file(tensors, path))
-        _replace(directory / CONFIG_FILE, write=lambda path: path.write_text(text, encoding="utf-8"))
+        _replace(
+            {
+                directory / WEIGHTS_FILE: lambda path: save_file(tensors, path),
+                directory / CONFIG_FILE: lambda path: path.write_text(text, encoding="utf-8"),
+            }
+        )
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"The model cannot be written to '{directory}': {error}") from error
 
@@ -133,6 +140,10 @@ def read_config(path: Path) -> ModelConfig:
         return from_dict(ModelConfig, pairs)
     except ConfigError as error:
         raise ConfigError(f"'{path}': {error}") from error
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _fill(network: GenreNetwork, path: Path) -> None:
@@ -171,27 +182,32 @@ def _compare(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...
         raise WeightsError(f"'{path}' does not fit the network that its {CONFIG_FILE} describes: {told}.")
 
 
-def _replace(path: Path, *, write: Callable[[Path], object]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+def _replace(writers: dict[Path, Callable[[Path], object]]) -> None:
+    # All are written before the first takes its place, so that old weights never stand beside a new configuration.
+    written: dict[Path, Path] = {}
     try:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        for path, write in writers.items():
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+            os.close(handle)
+            written[path] = Path(name)
+            write(written[path])
+            written[path].chmod(0o644)
+        for path, temporary in written.items():
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in written.values():
+            temporary.unlink(missing_ok=True)
 
 
 def _download(name: str, *, revision: str | None, local_files_only: bool) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         directory = huggingface_hub.snapshot_download(
             name, revision=revision, local_files_only=local_files_only, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except Exception as error:
+        # Besides its own errors the hub's client lets those of its HTTP library through, which differ by version.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(
             f"The model {name!r} (revision {revision or 'main'}) is not to be had from the hub: {reason} Check the "

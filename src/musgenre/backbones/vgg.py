@@ -6,7 +6,6 @@ Recognition", 2014, arXiv:1409.1556, configuration D.
 
 from __future__ import annotations
 
-import urllib.error
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -122,7 +121,7 @@ class VGG16Slim(Backbone):
 
     def __init__(self, *, in_channels: int, width: float = 0.25, dense_units: int = 512, dropout: float = 0.5) -> None:
         super().__init__()
-        if width <= 0 or dense_units < 1 or in_channels < 1 or not 0 <= dropout < 1:
+        if not width > 0 or dense_units < 1 or in_channels < 1 or not 0 <= dropout < 1:
             raise ParameterError(
                 "vgg16-slim needs in_channels >= 1, width > 0, dense_units >= 1 and dropout in [0, 1), got "
                 f"{in_channels!r}, {width!r}, {dense_units!r}, {dropout!r}."
@@ -177,11 +176,13 @@ def _imagenet() -> Mapping[str, Tensor]:
     weights = VGG16_Weights.IMAGENET1K_V1
     try:
         state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
+    except Exception as error:
+        # torch.load raises whatever its parsers raise when the copy that was downloaded earlier is damaged.
         raise WeightsError(
-            f"The ImageNet weights of vgg16 could not be downloaded from {weights.url} ({error}). Download the file on "
-            'another machine and name it: backbone=Component("vgg16", {"weights": "vgg16-397923af.pth"}); or start '
-            'from random weights: {"weights": None}.'
+            f"The ImageNet weights of vgg16 could not be downloaded from {weights.url}, or their copy below "
+            f"'{torch.hub.get_dir()}' is damaged ({error}). Remove such a copy; or download the file on another "
+            'machine and name it: backbone=Component("vgg16", {"weights": "vgg16-397923af.pth"}); or start from random '
+            'weights: {"weights": None}.'
         ) from error
     return state
 

@@ -48,7 +48,7 @@ class GenreData(pl.LightningDataModule):
         return self._loader(self.train, shuffle=sampler is None, sampler=sampler, generator=generator)
 
     def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
-        """Returns the loader of the validation windows, in order."""
+        """Returns the loader of the validation windows, in order; an empty list where there are none."""
         return [] if self.valid is None else self._loader(self.valid)
 
     def _loader(self, dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:

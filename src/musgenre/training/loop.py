@@ -62,6 +62,7 @@ class Run:
                 enable_progress_bar=self.config.progress,
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
+                limit_val_batches=1.0 if watch else 0,
                 reload_dataloaders_every_n_epochs=1,
             )
             trainer.fit(module, datamodule=self.data)
@@ -106,10 +107,9 @@ def quiet() -> Iterator[None]:
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            # Few workers are a choice here, and the number of batches needs no comment.
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*The number of training batches.*")
-            warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            # Few workers and frozen modules in evaluation mode are meant; the last is about Lightning's own code.
+            for intended in ("does not have many workers", "in eval mode at the start", "LeafSpec"):
+                warnings.filterwarnings("ignore", message=f".*{intended}.*")
             yield
     finally:
         logger.setLevel(level)

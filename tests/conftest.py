@@ -1,0 +1,61 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+
+@pytest.fixture(scope="session")
+def waveform() -> np.ndarray:
+    """Six seconds of two channels at 44,100 Hz, ``(samples, channels)``: gliding tones, a beat and noise."""
+    rng = np.random.default_rng(0)
+    time = np.arange(6 * 44_100) / 44_100
+    left = 0.3 * np.sin(2 * np.pi * (220 + 40 * time) * time) * (0.6 + 0.4 * np.sign(np.sin(2 * np.pi * 2 * time)))
+    right = 0.2 * np.sin(2 * np.pi * 1_300 * time) + 0.05 * rng.standard_normal(time.size)
+    return np.stack((left, right), axis=1).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def song(waveform: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes the waveform as ``song("WAV")``, ``song("MP3", bitrate_mode="VARIABLE")``, …; not to be changed."""
+    folder = tmp_path_factory.mktemp("songs")
+    written: dict[str, Path] = {}
+
+    def write(kind: str, **options: object) -> Path:
+        key = f"{kind}{options}"
+        if key not in written:
+            written[key] = folder / f"{len(written)}.{kind.lower()}"
+            soundfile.write(written[key], waveform, 44_100, format=kind, **options)
+        return written[key]
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def gtzan_folder() -> Path:
+    """The folder of real music that the environment variable names; skips where there is none."""
+    folder = os.environ.get("MUSGENRE_TEST_GTZAN")
+    if not folder:
+        pytest.skip("MUSGENRE_TEST_GTZAN names no folder of real music")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def genre_folder(tmp_path_factory):
+    """A folder of two genres, four songs of two seconds each at 8 kHz: chords ("drone") and noise ("hiss")."""
+    folder = tmp_path_factory.mktemp("genres")
+    generator = np.random.default_rng(0)
+    time = np.arange(2 * 8_000) / 8_000
+    for number in range(4):
+        chord = sum(np.sin(2 * np.pi * 110 * (number + 2) * step * time) for step in (1, 1.25, 1.5)) / 4
+        for genre, song in (("drone", chord), ("hiss", generator.normal(scale=0.2, size=time.size))):
+            path = folder / genre / f"{number}.wav"
+            path.parent.mkdir(exist_ok=True)
+            soundfile.write(path, song, 8_000)
+    return folder
