@@ -35,13 +35,14 @@ BACKBONE = Component("vgg16-slim", {"dropout": 0.2})
 CONFIG = FinetuneConfig(
     audio=AudioSpec(sample_rate=22_050, window_seconds=3.0, hop_seconds=3.0),
     dropout=0.2,
-    head_epochs=60,
-    head_learning_rate=2e-3,
+    head_epochs=18,  # a backbone from scratch learns in one stage of head_epochs + epochs
     epochs=0,
+    windows_per_track=4,
+    head_learning_rate=2e-3,
     weight_decay=0.05,
     schedule="cosine",
     label_smoothing=0.1,
-    augmentation=Augmentation(speed=0.1, time_mask=20, frequency_mask=16, masks=1),
+    augmentation=Augmentation(speed=0.1, crop=64, equaliser=0.125, time_mask=12, frequency_mask=16, masks=1),
     batch_size=16,
     balanced=True,
     precision="bf16-mixed",

@@ -145,12 +145,13 @@ def test_threads_do_not_disturb_each_other(classifier, song):
         assert list(before.values()) == pytest.approx(list(after.values()), abs=1e-6)
 
 
+@pytest.fixture(scope="module")
+def bundled():
+    return musgenre.GenreClassifier.from_pretrained()
+
+
 class TestBundled:
     """The model inside the package."""
-
-    @pytest.fixture(scope="class")
-    def bundled(self):
-        return musgenre.GenreClassifier.from_pretrained()
 
     def test_it_knows_gtzans_genres(self, bundled):
         genres = ["blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"]

@@ -118,7 +118,7 @@ def demo(
     top: Top = 3,
 ) -> None:
     """Predict a short piece that comes with the package, and draw its spectrogram over its genres."""
-    from musgenre import audio
+    from musgenre.audio import load
     from musgenre.classifier import GenreClassifier
     from musgenre.plotting import save_overview
 
@@ -126,7 +126,7 @@ def demo(
     classifier = GenreClassifier.from_pretrained()
     prediction = classifier.predict(song)
     rate = classifier.config.audio.sample_rate
-    save_overview(audio.load(song, sample_rate=rate), sample_rate=rate, prediction=prediction, path=output)
+    save_overview(load(song, sample_rate=rate), sample_rate=rate, prediction=prediction, path=output)
     typer.echo(_line(prediction, top))
     typer.echo(f"Spectrogram and timeline: {output}")
 

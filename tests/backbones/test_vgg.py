@@ -113,12 +113,6 @@ class TestVGG16WithItsDenseLayers:
         assert _count(backbone, nn.Dropout) == 2
         assert sum(p.numel() for p in backbone.parameters()) == 138_357_544 - 4096 * 1000 - 1000
 
-    def test_imagenet_weights_of_torch_hub(self, full_state_dict, torch_home, pictures, penultimate, no_network):
-        (torch_home / FILE).symlink_to(full_state_dict)
-        with torch.inference_mode():
-            assert torch.equal(VGG16().eval()(pictures), penultimate)
-        assert no_network == []
-
     def test_convolutions_alone_are_not_enough(self, convolutions, tmp_path):
         torch.save(convolutions, tmp_path / "convolutions.pth")
         with pytest.raises(WeightsError, match=r"missing .*fc\.0\.weight.*fc\.3\.bias.*top='pool'") as caught:
@@ -191,9 +185,7 @@ class TestDamagedWeights:
     def test_other_files(self, suffix, content, tmp_path):
         path = tmp_path / f"other{suffix}"
         path.write_bytes(content)
-        with pytest.raises(
-            WeightsError, match=f"other{suffix}' (cannot be read as|holds no) state dict|as a state dict"
-        ):
+        with pytest.raises(WeightsError, match=rf"other\{suffix}' (cannot be read as a|holds no) state dict"):
             self._load(path)
 
     @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -253,6 +245,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 class TestImagenetWeights:
+    def test_a_copy_in_torch_hubs_cache_is_used(self, full_state_dict, convolutions, torch_home, no_network):
+        (torch_home / FILE).symlink_to(full_state_dict)
+        state = VGG16(top="pool").state_dict()
+        assert all(torch.equal(state[name], tensor) for name, tensor in convolutions.items())
+        assert no_network == []
+
     def test_are_downloaded_from_torchvisions_address(self, torch_home, no_network):
         with pytest.raises(WeightsError) as caught:
             VGG16(top="pool")
@@ -337,8 +335,8 @@ class TestVGG16Slim:
         assert sum(isinstance(layer, nn.BatchNorm2d) for layer in layers) == 13
         assert sum(isinstance(layer, nn.MaxPool2d) for layer in layers) == 5
 
-    @settings(deadline=None, max_examples=25)
-    @given(bins=st.integers(32, 140), frames=st.integers(32, 200))
+    @settings(deadline=None, max_examples=12)
+    @given(bins=st.integers(32, 100), frames=st.integers(32, 140))
     def test_any_picture_size(self, bins, frames):
         backbone = VGG16Slim(in_channels=2, width=0.03, dense_units=8).eval()
         backbone.expects.check((2, bins, frames), feature="f", backbone="b")
@@ -361,13 +359,22 @@ class TestVGG16Slim:
         assert (pictures.grad.abs().sum(dim=(1, 2, 3)) > 0).all()
 
     def test_stages_are_the_way_from_input_to_output(self):
-        backbone = VGG16Slim(in_channels=1, width=0.1).eval()
+        backbone = VGG16Slim(in_channels=3, width=0.1).eval()
         *groups, dense = backbone.stages()
         _check_partition(backbone, [*groups, dense])
         assert [_count(group, nn.Conv2d) for group in groups] == [2, 2, 3, 3, 3]
-        pictures = torch.randn(2, 1, 64, 96)
-        maps = nn.Sequential(*groups)(pictures).mean(dim=2)
-        torch.testing.assert_close(backbone(pictures), dense(maps.mean(dim=-1) + maps.max(dim=-1).values))
+        pictures = torch.randn(2, 3, 64, 96)
+        standard = (pictures - pictures.mean((1, 2, 3), keepdim=True)) / pictures.std((1, 2, 3), keepdim=True)
+        over_time = nn.Sequential(*groups)(standard).mean(dim=2)
+        vectors = torch.cat([over_time.mean(dim=-1), over_time.max(dim=-1).values], dim=1)
+        torch.testing.assert_close(backbone(pictures), dense(vectors), rtol=1e-3, atol=1e-5)
+
+    @settings(deadline=None, max_examples=12)
+    @given(scale=st.floats(0.1, 100), offset=st.floats(-100, 100))
+    def test_scale_of_the_feature_does_not_matter(self, scale, offset):
+        backbone = VGG16Slim(in_channels=1, width=0.03, dense_units=8).double().eval()
+        pictures = torch.randn(2, 1, 40, 40, dtype=torch.float64)
+        torch.testing.assert_close(backbone(scale * pictures + offset), backbone(pictures), rtol=1e-2, atol=1e-3)
 
     def test_signal_survives_sixteen_layers(self):
         torch.manual_seed(0)

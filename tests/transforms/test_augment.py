@@ -10,13 +10,22 @@ from hypothesis import strategies as st
 from torch import nn
 
 from musgenre.errors import ParameterError
-from musgenre.transforms import FrequencyMask, MelSpectrogram, RandomCrop, RandomGain, RandomSpeed, TimeMask
+from musgenre.transforms import (
+    FrequencyMask,
+    MelSpectrogram,
+    RandomCrop,
+    RandomEqualiser,
+    RandomGain,
+    RandomSpeed,
+    TimeMask,
+)
 
 SETTINGS = settings(max_examples=50, deadline=None)
 MAKERS = [
     lambda generator=None: TimeMask(5, count=2, generator=generator),
     lambda generator=None: FrequencyMask(5, count=2, generator=generator),
     lambda generator=None: RandomCrop(30, generator=generator),
+    lambda generator=None: RandomEqualiser(0.5, generator=generator),
     lambda generator=None: RandomGain(generator=generator),
     lambda generator=None: RandomSpeed(generator=generator),
 ]
@@ -149,6 +158,23 @@ class TestRandomCrop:
     def test_wrong_size(self):
         with pytest.raises(ParameterError, match="size must be"):
             RandomCrop(0)
+
+
+class TestRandomEqualiser:
+    def test_the_curve_is_linear_between_its_knots_and_the_same_in_every_frame(self):
+        curve = RandomEqualiser(2.0, knots=3, generator=seeded(0))(torch.zeros(5000, 1, 9, 2))
+        assert torch.equal(curve[..., 0], curve[..., 1])
+        curve = curve[:, 0, :, 0]
+        knots = np.interp(np.arange(9), [0, 4, 8], np.arange(3))
+        expected = [np.interp(knots, np.arange(3), row[[0, 4, 8]].numpy()) for row in curve[:20]]
+        np.testing.assert_allclose(curve[:20], expected, atol=1e-5)
+        np.testing.assert_allclose(curve[:, [0, 4, 8]].std(dim=0), 2.0, rtol=0.05)
+        np.testing.assert_allclose(curve[:, [0, 4, 8]].mean(dim=0), 0.0, atol=0.1)
+
+    @pytest.mark.parametrize("wrong", [{"std": 0.0}, {"std": float("nan")}, {"std": 1.0, "knots": 1}])
+    def test_wrong_parameters(self, wrong):
+        with pytest.raises(ParameterError, match="std"):
+            RandomEqualiser(**wrong)
 
 
 class TestRandomGain:

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from musgenre.backbones.base import Backbone, InputSpec
 from musgenre.errors import ConfigError, ParameterError, WeightsError
@@ -97,9 +98,10 @@ class VGG16(Backbone):
 class VGG16Slim(Backbone):
     """VGG-16's sixteen layers, narrower, with batch normalisation, for pictures of any size.
 
-    Thirteen convolutions in five groups, each with batch normalisation; the mean over frequency, then
-    the mean and the maximum over time added; two dense layers. The genre's output layer follows in the
-    head.
+    The picture is standardised (minus its mean, over its deviation), so that the feature's scale does not matter.
+    Then come thirteen convolutions in five groups, each with batch normalisation; the mean over frequency, and of
+    that the mean and the maximum over time side by side; two dense layers. The genre's output layer follows in
+    the head.
 
     Args:
         in_channels: Channels of the feature.
@@ -142,7 +144,7 @@ class VGG16Slim(Backbone):
             self.groups.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
         self.dense = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Linear(in_channels, dense_units),
+            nn.Linear(2 * in_channels, dense_units),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             nn.Linear(dense_units, dense_units),
@@ -156,10 +158,11 @@ class VGG16Slim(Backbone):
 
     def forward(self, feature: Tensor) -> Tensor:
         """Maps ``(batch, in_channels, bins, frames)`` to ``(batch, dense_units)``."""
+        feature = F.layer_norm(feature, feature.shape[1:])
         for group in self.groups:
             feature = group(feature)
         over_time = feature.mean(dim=2)
-        output: Tensor = self.dense(over_time.mean(dim=2) + over_time.amax(dim=2))
+        output: Tensor = self.dense(torch.cat([over_time.mean(dim=2), over_time.amax(dim=2)], dim=1))
         return output
 
 

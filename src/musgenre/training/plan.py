@@ -11,19 +11,22 @@ from torch import nn
 from musgenre.backbones.base import Backbone
 from musgenre.errors import ParameterError
 from musgenre.specs import AudioSpec
-from musgenre.transforms.augment import FrequencyMask, RandomGain, RandomSpeed, TimeMask
-
+from musgenre.transforms.augment import FrequencyMask, RandomCrop, RandomEqualiser, RandomGain, RandomSpeed, TimeMask
 
 _PRECISIONS = ("32-true", "bf16-mixed")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """How training windows are varied; each is off at its default.
 
     Attributes:
         gain_db: Samples are amplified by up to this many decibels either way.
         speed: Songs are played faster or slower by up to this share, in [0, 1); the pitch follows.
+        crop: Windows are cut at random to this many frames, which is quick and varied; for a backbone that takes
+            pictures of any size. 0 leaves them whole.
+        equaliser: Deviation of a smooth random curve that is added along the bins, in the feature's units; one unit
+            of ``logmel`` is 40 dB.
         time_mask: Longest run of frames that SpecAugment hides.
         frequency_mask: Widest run of bins that SpecAugment hides.
         masks: How many runs of each kind are hidden.
@@ -33,16 +36,15 @@ class Augmentation:
 
     gain_db: float = 0.0
     speed: float = 0.0
+    crop: int = 0
+    equaliser: float = 0.0
     time_mask: int = 0
     frequency_mask: int = 0
     masks: int = 2
     mixup: float = 0.0
 
     def __post_init__(self) -> None:
-        if (
-            min(self.gain_db, self.time_mask, self.frequency_mask, self.masks, self.mixup) < 0
-            or not 0 <= self.speed < 1
-        ):
+        if min(vars(self).values()) < 0 or self.speed >= 1:
             raise ParameterError(f"An augmentation's values must not be negative, and speed must be below 1: {self}.")
 
     def on_waveform(self) -> nn.Sequential:
@@ -57,6 +59,10 @@ class Augmentation:
     def on_feature(self) -> nn.Sequential:
         """Returns what is done to features ``(batch, channels, bins, frames)``."""
         steps: list[nn.Module] = []
+        if self.crop:
+            steps.append(RandomCrop(self.crop))
+        if self.equaliser:
+            steps.append(RandomEqualiser(self.equaliser))
         if self.time_mask:
             steps.append(TimeMask(self.time_mask, count=self.masks))
         if self.frequency_mask:
@@ -89,7 +95,7 @@ class Stage:
     label_smoothing: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
     """How :func:`~musgenre.finetune` trains.
 

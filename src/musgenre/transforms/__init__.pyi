@@ -1,5 +1,6 @@
 from .augment import FrequencyMask as FrequencyMask
 from .augment import RandomCrop as RandomCrop
+from .augment import RandomEqualiser as RandomEqualiser
 from .augment import RandomGain as RandomGain
 from .augment import RandomSpeed as RandomSpeed
 from .augment import TimeMask as TimeMask

@@ -1,4 +1,4 @@
-"""Random changes for training: masks, crops, gain and speed.
+"""Random changes for training: masks, crops, gain, tone and speed.
 
 Each draws anew for every example of a batch, and is the identity in eval mode. The first dimension is the batch;
 a tensor without one (a single waveform, a single spectrogram) is one example. Draws come from
@@ -199,6 +199,44 @@ class RandomGain(_Random):
     def _change(self, batch: Tensor) -> Tensor:
         gain_db = self.min_db + self._draw(batch) * (self.max_db - self.min_db)
         return batch * (10 ** (gain_db / 20)).to(batch)
+
+
+class RandomEqualiser(_Random):
+    """Adds a smooth random curve along the bins of each decibel spectrogram, as other microphones and mixes would.
+
+    The curve is drawn from a normal distribution at evenly spaced bins, and is linear between them; it is the same
+    for all channels and frames of an example.
+
+    Args:
+        std: Deviation of the curve, in the spectrogram's units; positive.
+        knots: At how many bins it is drawn, at least 2.
+        generator: Where the draws come from.
+
+    Shape:
+        ``(bins, frames)`` or ``(batch, ..., bins, frames)``, unchanged.
+
+    Raises:
+        ParameterError: ``std`` is not positive and finite, or there are fewer than two knots.
+
+    Example:
+        >>> RandomEqualiser(5.0).eval()(torch.zeros(4, 2))[0]
+        tensor([0., 0.])
+    """
+
+    own_dims = 2
+
+    def __init__(self, std: float, *, knots: int = 6, generator: torch.Generator | None = None) -> None:
+        super().__init__(generator)
+        if not (0 < std < math.inf and knots >= 2):
+            raise ParameterError(f"Need a positive, finite std and at least 2 knots, not {std!r} and {knots!r}.")
+        self.std = std
+        self.knots = knots
+
+    def _change(self, batch: Tensor) -> Tensor:
+        device = batch.device if self.generator is None else self.generator.device
+        drawn = torch.randn(batch.shape[0], 1, self.knots, generator=self.generator, device=device)
+        curve = nn.functional.interpolate(drawn * self.std, size=batch.shape[-2], mode="linear", align_corners=True)
+        return batch + curve.to(batch).reshape(-1, *[1] * (batch.ndim - 3), batch.shape[-2], 1)
 
 
 class RandomSpeed(_Random):

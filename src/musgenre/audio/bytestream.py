@@ -36,6 +36,11 @@ class ByteStream:
         """Whether reading has come to the last fiftieth of the file."""
         return self._position >= 0.98 * self.size
 
+    def skip(self, count: int) -> None:
+        """Moves the start of the stream."""
+        self._origin += count
+        self.size = self.claimed_size = self.size - count
+
     def tell(self) -> int:
         """Returns the position in bytes."""
         return self._position
@@ -84,12 +89,12 @@ class ByteStream:
             raise AudioFileError(f"{self._name}: {what} ({reason}).") from cause
 
 
-def claim_mp3_size(source: ByteStream) -> bool:
-    """Whether the first frame of an MP3 counts those that follow (Xing's header); claims a size that suits libsndfile.
+def prepare_mp3(source: ByteStream) -> bool:
+    """Skips the tags of an MP3, and claims the size that suits its decoder; leaves other files as they are.
 
-    Without that count libsndfile estimates the length from the first frame, and stops there. A size beyond any
-    possible estimate makes it read on to the end. With it, the size is the one that the header has, since another one
-    makes mpg123 write a warning to the terminal.
+    Returns whether the first frame counts those that follow (Xing's header). Without that count libsndfile estimates
+    the length from the first frame, and stops there; a size beyond any possible estimate makes it read on to the end.
+    With it, the size is the one that the header has, since another one makes mpg123 write to the terminal.
     """
     start = 0
     while (tag := source.read(start, 10))[:3] == b"ID3" and len(tag) == 10:
@@ -97,13 +102,15 @@ def claim_mp3_size(source: ByteStream) -> bool:
         for byte in tag[6:]:
             size = size << 7 | byte
         start += size + (20 if tag[5] & 0x10 else 10)
-    frame = source.read(start, 192)
+    padded = source.read(start, 4096)
+    frame = padded.lstrip(b"\0")
     if len(frame) < 4 or frame[0] != 0xFF or frame[1] & 0xE0 != 0xE0:
         return False
+    source.skip(start + len(padded) - len(frame))
     at = max(frame.find(b"Xing", 4, 48), frame.find(b"Info", 4, 48))
     flags = int.from_bytes(frame[at + 4 : at + 8], "big") if at > 0 else 0
     if flags & 3 == 3:
-        source.claimed_size = start + int.from_bytes(frame[at + 12 : at + 16], "big")
+        source.claimed_size = int.from_bytes(frame[at + 12 : at + 16], "big")
     elif not flags & 1:
         source.claimed_size = 64 * source.size
     return bool(flags & 1)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from musgenre.bytestream import ByteStream, claim_mp3_size, ends_ogg, patch_length
+from musgenre.audio.bytestream import ByteStream, ends_ogg, patch_length, prepare_mp3
 from musgenre.errors import AudioError, AudioFileError, MusgenreError
 
 AudioSource: TypeAlias = str | os.PathLike[str] | BinaryIO | tuple[Any, int]
@@ -113,7 +113,7 @@ class Decoder:
         if self._input.size == 0:
             raise AudioFileError(f"{name}: holds nothing to read (0 bytes from its position on); give an audio file.")
         with self._input.errors("holds no audio that can be decoded; convert it to WAV, AU, FLAC, OGG or MP3"):
-            counted = claim_mp3_size(self._input)
+            counted = prepare_mp3(self._input)
             self._stream = _Stream(self._input)
             if self._stream.frames == 0 and patch_length(self._input, self._stream.format):
                 self._stream.close()

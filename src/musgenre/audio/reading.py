@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from musgenre.audio.sources import AudioSource, opened, whole_rate
 from musgenre.errors import AudioError, ParameterError
-from musgenre.sources import AudioSource, opened, whole_rate
 from musgenre.specs import AudioSpec
+
+__all__ = ["AudioSource", "AudioWindows", "blocks", "duration_seconds", "load", "read_window", "tile"]
 
 Samples: TypeAlias = npt.NDArray[np.float32]
 

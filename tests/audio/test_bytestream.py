@@ -30,8 +30,10 @@ def uncounted(data: bytes) -> bytes:
     return data[at:]
 
 
-def id3(size: int) -> bytes:
-    return b"ID3\x03\0\0" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0)) + bytes(size)
+def id3(size: int, *, footer: bool = False) -> bytes:
+    flags = b"\x04\0\x10" if footer else b"\x03\0\0"
+    length = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3" + flags + length + bytes(size) + (b"3DI" + flags + length if footer else b"")
 
 
 # Cut short
@@ -98,6 +100,19 @@ def test_a_damaged_mp3(song: Song) -> None:
             load(file(data[:middle] + b"\x55" * 5_000 + data[middle + 5_000 :]), sample_rate=RATE)
 
 
+def test_an_mp3_that_goes_on_in_another_format(song: Song) -> None:
+    other = io.BytesIO()
+    soundfile.write(other, np.zeros(3 * 22_050), 22_050, format="MP3")
+    with pytest.raises(AudioFileError, match=r"its MPEG frames end at 6.0 s, but more bytes follow"):
+        load(file(uncounted(song("MP3").read_bytes()) + other.getvalue()), sample_rate=RATE)
+
+
+def test_an_ogg_that_ends_with_a_page_but_not_the_last(song: Song) -> None:
+    data = song("OGG").read_bytes()
+    with pytest.raises(AudioFileError, match="last page of its OGG stream is missing"):
+        load(file(data[: data.rindex(b"OggS")]), sample_rate=RATE)
+
+
 @pytest.mark.parametrize(
     ("cut", "complete"),
     [(0, True), (1, False), (20, False), (3_000, False), (-1, True), (-100, True), (-200_000, True)],
@@ -160,7 +175,7 @@ def test_an_intact_mp3_of_any_kind(rate: int, channels: int, options: dict) -> N
     assert load(source if source.seek(0) == 0 else None, sample_rate=rate).size == rate
 
 
-@pytest.mark.parametrize("tag", [b"", id3(100_000)])
+@pytest.mark.parametrize("tag", [id3(100_000), id3(1_000, footer=True), id3(100) + id3(200), bytes(999)])
 @pytest.mark.parametrize("end", [b"", b"TAG" + bytes(125), b"APETAGEX" + bytes(200), bytes(1_100)])
 @pytest.mark.parametrize("counted", [True, False])
 def test_tags_around_an_mp3(song: Song, tag: bytes, end: bytes, counted: bool) -> None:

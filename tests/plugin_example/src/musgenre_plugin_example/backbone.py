@@ -1,0 +1,51 @@
+"""A small network."""
+
+from __future__ import annotations
+
+import torch
+from musgenre.backbones import Backbone, InputSpec
+from torch import Tensor, nn
+
+
+class SmallCNN(Backbone):
+    """Three convolutions along time, then the mean over time.
+
+    Args:
+        in_channels: Channels of the feature.
+        channels: Output channels of the first convolution; the next ones have twice and four times as many.
+
+    Shape:
+        - Input: ``(batch, in_channels, bins, frames)``, any number of bins, at least 8 frames
+        - Output: ``(batch, 4 * channels)``
+
+    Example:
+        >>> SmallCNN(in_channels=1)(torch.zeros(2, 1, 8, 44)).shape
+        torch.Size([2, 32])
+    """
+
+    default_feature = "octave-bands"
+
+    def __init__(self, *, in_channels: int, channels: int = 8) -> None:
+        super().__init__()
+        self.out_features = 4 * channels
+        self.expects = InputSpec(channels=in_channels, min_size=(1, 8))
+        widths = (in_channels, channels, 2 * channels, 4 * channels)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(narrow, wide, kernel_size=3, padding=1),
+                nn.BatchNorm2d(wide),
+                nn.ReLU(),
+                nn.MaxPool2d((1, 2)),
+            )
+            for narrow, wide in zip(widths, widths[1:], strict=False)
+        )
+
+    def stages(self) -> list[nn.Module]:
+        """Returns the three convolutions, each with what follows it."""
+        return list(self.blocks)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Maps ``(batch, in_channels, bins, frames)`` to ``(batch, 4 * channels)``."""
+        for block in self.blocks:
+            feature = block(feature)
+        return torch.mean(feature, dim=(-2, -1))
