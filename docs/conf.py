@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import ast
+import doctest
 import importlib.metadata
-import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import sphinx_gallery.sorting
 from docutils import nodes
-from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "musgenre"
 author = "The musgenre authors"
@@ -27,8 +28,9 @@ extensions = [
     "sphinx.ext.doctest",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
+    "lazy_names",
 ]
-exclude_patterns = ["_build", "tutorials/*.py", "tutorials/*.ipynb"]
+exclude_patterns = ["_build", "_ext", "tutorials/*.py", "tutorials/*.ipynb"]
 html_theme = "furo"
 html_title = f"musgenre {version}"
 html_static_path = ["_static"]
@@ -40,19 +42,19 @@ pygments_style = "default"
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-# The API reference. Types stand in annotations only; "Shape" is a section of the project's own.
+# The API reference. Types stand in annotations only: "Returns" is prose, and "Shape" a section of the project's own.
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autosummary_generate = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_custom_sections = ["Shape"]
+napoleon_custom_sections = ["Shape", "Returns"]
 napoleon_use_ivar = True
 add_module_names = False
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 maximum_signature_line_length = 88
-autodoc_type_aliases = {"AudioSource": "musgenre.audio.AudioSource"}
+autodoc_type_aliases = {"AudioSource": "musgenre.audio.sources.AudioSource"}
 
 # The build reaches no network, so what other libraries define is named and not linked.
 nitpick_ignore_regex = [
@@ -62,7 +64,7 @@ nitpick_ignore_regex = [
 ]
 nitpick_ignore = [
     # Attributes that are described in a list, or with the constructor's parameters, have no place to link to.
-    *[("py:attr", name) for name in ("expects", "labels", "missing", "out_features", "sample_rate")],
+    *[("py:attr", name) for name in ("expects", "out_features", "sample_rate")],
     # Type variables, and types that are imported for type checkers only.
     *[("py:class", name) for name in ("musgenre.registry.F", "musgenre.registry.T", "musgenre.specs.Spec")],
     *[("py:class", name) for name in ("Axes", "npt.ArrayLike")],
@@ -75,74 +77,33 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "within_subsection_order": sphinx_gallery.sorting.FileNameSortKey,
     "abort_on_example_error": True,
+    # A script that has not changed may fail all the same; one run for both builders is enough.
+    "run_stale_examples": "doctest" not in sys.argv,
     "plot_gallery": True,
     "backreferences_dir": None,
     "download_all_examples": False,
     "show_memory": False,
+    "write_computation_times": False,
     "show_signature": False,
     "copyfile_regex": "",
     "image_scrapers": ("matplotlib",),
 }
 suppress_warnings = ["config.cache"]
 
+# What the code of the pages prints is compared in full; "..." stands for anything.
+doctest_default_flags = doctest.ELLIPSIS
+doctest_global_setup = """
+import importlib
+
+def as_in(module):
+    # An example in a docstring sees what its module sees.
+    found = vars(importlib.import_module(module))
+    globals().update({name: value for name, value in found.items() if not name.startswith("__")})
+"""
+
 # The prompts of a shell or of Python are no part of what is copied.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
-
-# The examples in docstrings see what their modules see.
-doctest_global_setup = """
-from musgenre.functional import *
-from musgenre.transforms.augment import *
-from musgenre.transforms.shape import *
-from musgenre.transforms.spectral import *
-from musgenre.features.base import *
-from musgenre.features.spectral import *
-from musgenre.backbones.base import *
-from musgenre.backbones.vgg import *
-from musgenre.datasets.base import *
-from musgenre.datasets.gtzan import *
-from musgenre.datasets.splits import *
-from musgenre.network import *
-from musgenre.classifier import *
-from musgenre.metrics import *
-from musgenre.plotting import *
-from musgenre.registry import *
-from musgenre.specs import *
-from musgenre.audio import *
-"""
-
-
-def short_names() -> dict[str, str]:
-    """Reads from the stubs where each lazily loaded name is defined: ``musgenre.finetune`` is in ``musgenre.finetuning``."""
-    spec = importlib.util.find_spec("musgenre")
-    assert spec is not None
-    assert spec.origin is not None
-    root = Path(spec.origin).parent
-    names = {}
-    for stub in root.rglob("__init__.pyi"):
-        package = ".".join(["musgenre", *stub.parent.relative_to(root).parts])
-        for line in ast.parse(stub.read_text(encoding="utf-8")).body:
-            if isinstance(line, ast.ImportFrom) and line.module:
-                names |= {f"{package}.{name.asname}": f"{package}.{line.module}.{name.name}" for name in line.names}
-    return names
-
-
-SHORT_NAMES = short_names()
-
-
-def resolve_short_name(app: Sphinx, env: Any, node: pending_xref, contnode: nodes.Node) -> nodes.Node | None:
-    """Links a name that is written short, as programs write it, to where it is defined."""
-    target = node.get("reftarget", "")
-    if node.get("refdomain") != "py":
-        return None
-    domain = env.get_domain("py")
-    module = node.get("py:module")
-    found = [SHORT_NAMES[name] for name in (target, f"{module}.{target}") if name in SHORT_NAMES]
-    if module is None:  # a table of summaries, which has lost the module that its texts come from
-        found += [name for name in domain.objects if name.endswith(f".{target}")]
-    if not found:
-        return None
-    return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], found[0], node, contnode)
 
 
 def strip_front_matter(_app: Sphinx, _path: Path, _parent: str, content: list[str]) -> None:
@@ -159,6 +120,24 @@ def test_python_blocks(app: Sphinx, doctree: nodes.document) -> None:
                 block["groups"] = ["default"]
 
 
+# What comes before the text of a constant or a property, so that napoleon finds no type there.
+UNTYPED = ["..", ""]
+
+
+def untyped(_app: Sphinx, *about: Any) -> None:
+    """Keeps napoleon from taking the words before a colon for the type of a constant or a property."""
+    what, *_, lines = about
+    if what in ("attribute", "data", "property"):
+        lines[:0] = UNTYPED
+
+
+def untouched(_app: Sphinx, *about: Any) -> None:
+    """Takes away what :func:`untyped` put there."""
+    *_, lines = about
+    if lines[:2] == UNTYPED:
+        del lines[:2]
+
+
 def tidy_signature(_app: Sphinx, *about: Any) -> tuple[str | None, str | None]:
     """Writes the default of a dataclass's field, and an alias within a union, so that Sphinx can parse them."""
     signature, returned = about[-2:]
@@ -169,7 +148,8 @@ def tidy_signature(_app: Sphinx, *about: Any) -> tuple[str | None, str | None]:
 
 def setup(app: Sphinx) -> None:
     """Connects the functions above."""
+    app.connect("autodoc-process-docstring", untyped, priority=400)
+    app.connect("autodoc-process-docstring", untouched, priority=600)
     app.connect("autodoc-process-signature", tidy_signature)
-    app.connect("missing-reference", resolve_short_name)
     app.connect("include-read", strip_front_matter)
     app.connect("doctree-read", test_python_blocks)

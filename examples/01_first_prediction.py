@@ -3,7 +3,7 @@ A first prediction
 ==================
 
 Load the model that comes with the package, let it hear a short piece, and look at what it says: the genre of the
-whole piece, how the genre moves through it, and where the model can go wrong.
+whole piece, how the genre moves through it, and what comes back when a file cannot be read.
 """
 
 # %%
@@ -15,7 +15,7 @@ whole piece, how the genre moves through it, and where the model can go wrong.
 import musgenre
 
 classifier = musgenre.GenreClassifier.from_pretrained()
-print(classifier.labels)
+print(", ".join(classifier.labels))
 
 # %%
 # Predict a song
@@ -35,8 +35,8 @@ for label, probability in prediction.top(3):
     print(f"{label:<10} {probability:.0%}")
 
 # %%
-# The probabilities of all genres add up to one. A low highest value means that the model hears several genres, or that
-# it does not know what it hears: it has no answer "none of these".
+# The probabilities of all genres add up to one. A low highest value means that the model hears several genres, or
+# that it does not know what it hears: it has no answer "none of these".
 
 print(prediction.label, round(sum(prediction.probabilities.values()), 6))
 
@@ -50,19 +50,22 @@ print(prediction.label, round(sum(prediction.probabilities.values()), 6))
 
 import numpy as np
 
-for start, row in zip(prediction.windows.start_seconds, prediction.windows.probabilities, strict=True):
+windows = prediction.windows
+for start, row in zip(windows.start_seconds, windows.probabilities, strict=True):
     print(f"{start:5.1f} s  {classifier.labels[np.argmax(row)]}")
 
 # %%
 # Drawn, with the spectrogram above it. ``musgenre demo`` writes the same picture to a file.
 
 import matplotlib.pyplot as plt
+
 from musgenre import audio, plotting
 
 rate = classifier.config.audio.sample_rate
 waveform = audio.load(song, sample_rate=rate)
 
-figure, (upper, lower) = plt.subplots(2, 1, figsize=(12, 7), sharex=True, layout="constrained")
+figure = plt.figure(figsize=(12, 7), layout="constrained")
+upper, lower = figure.subplots(2, 1, sharex=True)
 plotting.plot_spectrogram(waveform, sample_rate=rate, ax=upper)
 plotting.plot_timeline(prediction, ax=lower)
 upper.set_xlabel("")
@@ -85,8 +88,9 @@ print(classifier.predict(((stereo * 32_767).astype(np.int16), rate)).label)
 # Several songs
 # -------------
 #
-# A list gives a list. ``predict_proba`` gives a table with a row a song and a column a genre, and ``embed`` gives each
-# song's vector from the last layer before the head, which says how a song sounds and can be compared with others'.
+# A list gives a list. ``predict_proba`` gives a table with a row a song and a column a genre, and ``embed`` gives
+# each song's vector from the last layer before the head, which says how a song sounds and can be compared with
+# others'.
 
 parts = [(part, rate) for part in np.array_split(waveform, 4)]
 print([result.label for result in classifier.predict(parts)])
@@ -106,4 +110,7 @@ print(vectors.shape)
 
 results = classifier.predict([song, "no-such-file.mp3"], on_error="return")
 for result in results:
-    print(result.label if isinstance(result, musgenre.Prediction) else f"{type(result).__name__}: {result}")
+    if isinstance(result, musgenre.MusgenreError):
+        print(f"{type(result).__name__}: {result}")
+    else:
+        print(result.label)

@@ -73,6 +73,10 @@ def test_a_song_that_cannot_be_read_costs_itself_alone(songs, tmp_path):
         (("finetune", "no-such-folder", "--output", "model"), "no-such-folder"),
         (("finetune", ".", "--output", "."), "not empty"),
         (("demo", "--output", "no-such-folder/demo.png"), "no-such-folder"),
+        (("evaluate", "no-such-model", "."), "no-such-model"),
+        (("evaluate", "model", ".", "--json", "no-such-folder/report.json"), "no-such-folder"),
+        (("cross-validate", ".", "--output", "work", "--recipe", "no-such-file.json"), "no-such-file.json"),
+        (("cross-validate", ".", "--output", "work", "--dataset", "gtzan", "--groups", "a.csv"), "--groups"),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_2(songs, arguments, told):
@@ -112,3 +116,41 @@ def test_finetune_writes_a_model_that_predicts(genre_folder, tmp_path):
     predicted = run("predict", song, "--model", tmp_path / "model", "--json")
     assert predicted.returncode == 0, predicted.stderr
     assert set(json.loads(predicted.stdout)["probabilities"]) == {path.name for path in genre_folder.iterdir()}
+
+
+def test_evaluate_prints_and_keeps_the_librarys_report(genre_folder, tmp_path):
+    component = musgenre.Component("vgg16-slim", {"width": 0.05, "dense_units": 8})
+    config = musgenre.ModelConfig(
+        "tiny", ("drone", "hiss"), musgenre.AudioSpec(8_000), musgenre.Component("logmel"), component
+    )
+    classifier = musgenre.GenreClassifier(musgenre.GenreNetwork.from_config(config), config)
+    classifier.save_pretrained(tmp_path / "model")
+    groups = tmp_path / "groups.csv"
+    groups.write_text("track,group\ndrone/0.wav,a\ndrone/1.wav,a\n")
+    files = ("--json", tmp_path / "report.json", "--plot", tmp_path / "report.png")
+    done = run("evaluate", tmp_path / "model", genre_folder, "--groups", groups, *files)
+    assert done.returncode == 0, done.stderr
+    report = musgenre.EvaluationReport.load(tmp_path / "report.json")
+    expected = musgenre.evaluate(classifier, musgenre.datasets.AudioFolder(genre_folder, groups=groups))
+    assert report.groups == expected.groups == 7
+    assert report.confusion == expected.confusion
+    assert done.stdout.strip() == report.to_markdown().strip()
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_cross_validate_trains_by_a_recipe_and_keeps_everything_in_one_place(genre_folder, tmp_path):
+    recipe = {
+        "backbone": {"name": "vgg16-slim", "options": {"width": 0.05, "dense_units": 8}},
+        "feature": {"name": "logmel", "options": {"n_fft": 512, "hop_length": 128, "n_mels": 32}},
+        "config": {"audio": {"sample_rate": 8000}, "head_epochs": 1, "epochs": 0},
+    }
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    arguments = ("--folds", "2", "--recipe", tmp_path / "recipe.json", "--output", tmp_path / "work")
+    done = run("cross-validate", genre_folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (tmp_path / "work").iterdir())
+    assert names == ["report.json", "report.png", "seed0-fold0.json", "seed0-fold1.json"]
+    report = musgenre.evaluation.CrossValidationReport.load(tmp_path / "work" / "report.json")
+    assert [row.tracks for row in report.scores] == [4, 4]
+    assert report.recipe["backbone"]["name"] == "vgg16-slim"
+    assert done.stdout.strip() == report.to_markdown().strip()

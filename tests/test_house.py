@@ -108,7 +108,7 @@ def test_the_rules_see_what_breaks_them(text, expected):
 def _loaded(code: str, *suspects: str) -> set[str]:
     """Which of the suspects a fresh interpreter has loaded after the code."""
     tail = f"\nimport sys, json; print(json.dumps([name for name in {suspects!r} if name in sys.modules]))"
-    said = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True, check=False, timeout=100)
+    said = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True, check=False, timeout=300)
     assert said.returncode == 0, said.stderr
     return set(json.loads(said.stdout.splitlines()[-1]))
 

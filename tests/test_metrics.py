@@ -7,11 +7,25 @@ import pytest
 import scipy.special
 import scipy.stats
 import sklearn.metrics
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from musgenre.errors import ParameterError
-from musgenre.metrics import accuracy, accuracy_interval, confusion, macro_f1, track_probabilities
+from musgenre.metrics import (
+    accuracy,
+    accuracy_interval,
+    bootstrap_interval,
+    confusion,
+    expected_calibration_error,
+    genre_scores,
+    macro_f1,
+    mcnemar,
+    reliability,
+    top_k_accuracy,
+    track_probabilities,
+)
 
 SETTINGS = settings(deadline=None)
 CLASSES = 5
@@ -100,6 +114,29 @@ class TestAgainstScikitLearn:
         assert matrix.sum() == len(both)
         assert np.trace(matrix) / matrix.sum() == pytest.approx(accuracy(truth, predicted))
         np.testing.assert_array_equal(matrix.sum(axis=1), np.bincount(truth, minlength=CLASSES))
+
+    @SETTINGS
+    @given(both=pairs)
+    def test_genre_scores(self, both):
+        truth, predicted = _split(both)
+        ours = genre_scores(confusion(truth, predicted, classes=CLASSES))
+        theirs = sklearn.metrics.precision_recall_fscore_support(
+            truth, predicted, labels=list(range(CLASSES)), zero_division=0
+        )
+        np.testing.assert_allclose(ours, theirs[:3])
+
+    @SETTINGS
+    @given(rows=window_rows(), k=st.integers(1, 14), seed=st.integers(0, 99))
+    def test_top_k(self, rows, k, seed):
+        classes = rows.shape[1]
+        truth = np.random.default_rng(seed).integers(classes, size=len(rows))
+        ours = top_k_accuracy(truth, rows, k=k)
+        if k >= classes:
+            assert ours == 1
+        elif classes > 2:
+            labels = range(classes)
+            assert ours == pytest.approx(sklearn.metrics.top_k_accuracy_score(truth, rows, k=k, labels=labels))
+        assert top_k_accuracy(truth, rows, k=1) == pytest.approx(accuracy(truth, rows.argmax(axis=1)))
 
     def test_rows_are_the_truth(self):
         assert confusion([0, 0], [1, 1], classes=3).tolist() == [[0, 2, 0], [0, 0, 0], [0, 0, 0]]
@@ -192,6 +229,112 @@ class TestAccuracyInterval:
     def test_no_draws(self):
         with pytest.raises(ParameterError, match="draws"):
             accuracy_interval([0, 1], [0, 1], groups=["a", "b"], draws=0)
+
+
+def test_of_equals_the_first_is_among_the_top():
+    assert top_k_accuracy([0, 1, 2], [[1 / 3] * 3] * 3, k=2) == pytest.approx(2 / 3)
+
+
+class TestCalibration:
+    @SETTINGS
+    @given(rows=window_rows(), bins=st.integers(1, 20), seed=st.integers(0, 99))
+    def test_error_against_torchmetrics(self, rows, bins, seed):
+        rows = np.hstack([rows, np.zeros((len(rows), 1))])  # two classes at least
+        truth = np.random.default_rng(seed).integers(rows.shape[1], size=len(rows))
+        rows = rows * (1 - 1e-9)  # they keep a confidence of exactly 1 in a bin of its own
+        expected = multiclass_calibration_error(
+            torch.tensor(rows), torch.tensor(truth), num_classes=rows.shape[1], n_bins=bins
+        )
+        assert expected_calibration_error(truth, rows, bins=bins) == pytest.approx(float(expected), abs=1e-5)
+
+    def test_a_calibrated_classifier_has_no_error_and_a_boastful_one_has(self):
+        random = np.random.default_rng(0)
+        first = random.uniform(0.5, 1, size=40_000)
+        rows = np.stack([first, 1 - first], axis=1)
+        truth = (random.random(40_000) > first).astype(int)
+        assert expected_calibration_error(truth, rows) < 0.01
+        boastful = rows**3 / (rows**3).sum(axis=1, keepdims=True)
+        assert expected_calibration_error(truth, boastful) > 0.1
+
+    @pytest.mark.parametrize("place", range(1, 16))
+    def test_a_bin_ends_with_its_upper_edge(self, place):
+        table = reliability([0], [[place / 15, 0.0]], bins=15)
+        assert np.flatnonzero(table[:, 0]).tolist() == [place - 1]
+
+    @SETTINGS
+    @given(rows=window_rows(), cut=st.integers(1, 29), seed=st.integers(0, 99))
+    def test_tables_add_up(self, rows, cut, seed):
+        truth = np.random.default_rng(seed).integers(rows.shape[1], size=len(rows))
+        whole = reliability(truth, rows)
+        counts, confidence, right = whole.T
+        assert counts.sum() == len(rows)
+        assert confidence.sum() == pytest.approx(rows.max(axis=1).sum())
+        assert right.sum() == (rows.argmax(axis=1) == truth).sum()
+        if cut < len(rows):
+            parts = reliability(truth[:cut], rows[:cut]) + reliability(truth[cut:], rows[cut:])
+            np.testing.assert_allclose(parts, whole)
+
+    def test_refusals(self):
+        for measure in (top_k_accuracy, reliability, expected_calibration_error):
+            for truth, rows in (([], np.zeros((0, 2))), ([0], [0.5, 0.5]), ([0, 1], [[0.5, 0.5]])):
+                with pytest.raises(ParameterError, match="a row for each truth"):
+                    measure(truth, rows)
+        with pytest.raises(ParameterError, match="k must"):
+            top_k_accuracy([0], [[1.0, 0.0]], k=0)
+        with pytest.raises(ParameterError, match="bins must"):
+            reliability([0], [[1.0, 0.0]], bins=0)
+
+
+class TestBootstrap:
+    def test_any_statistic_against_scipy(self):
+        random = np.random.default_rng(2)
+        values = random.normal(size=80)
+        ours = bootstrap_interval(
+            lambda rows: float(np.median(values[rows])), groups=[str(i) for i in range(80)], draws=4_000
+        )
+        theirs = scipy.stats.bootstrap(
+            (values,), np.median, method="percentile", n_resamples=4_000, rng=np.random.default_rng(3)
+        ).confidence_interval
+        assert ours == pytest.approx((theirs.low, theirs.high), abs=0.05)
+
+    def test_groups_are_drawn_whole(self):
+        groups = ["b", "a", "b", "c", "b", "c"]
+        seen = []
+
+        def record(rows):
+            seen.append(tuple(np.bincount(rows, minlength=6)))
+            return 0.0
+
+        bootstrap_interval(record, groups=groups, draws=50)
+        for times in seen:
+            assert times[0] == times[2] == times[4]
+            assert times[3] == times[5]
+            assert times[0] + times[1] + times[3] == 3
+        assert len(set(seen)) > 5
+
+    def test_refusals(self):
+        with pytest.raises(ParameterError, match="at least one track"):
+            bootstrap_interval(len, groups=[])
+        with pytest.raises(ParameterError, match="draws"):
+            bootstrap_interval(len, groups=["a"], draws=0)
+
+
+class TestMcNemar:
+    @SETTINGS
+    @given(first=st.integers(0, 200), second=st.integers(0, 200))
+    def test_against_scipys_binomial_test(self, first, second):
+        expected = scipy.stats.binomtest(first, first + second).pvalue if first + second else 1.0
+        assert mcnemar(first, second) == pytest.approx(expected)
+        assert mcnemar(first, second) == mcnemar(second, first)
+
+    def test_by_hand(self):
+        assert mcnemar(0, 0) == mcnemar(7, 7) == 1.0
+        assert mcnemar(1, 5) == pytest.approx(2 * (1 + 6) / 2**6)
+        assert 0 < mcnemar(900, 2_100) < 1e-100
+
+    def test_refusal(self):
+        with pytest.raises(ParameterError, match="negative"):
+            mcnemar(-1, 3)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,6 @@ class TestFromConfig:
         [
             (Component("logmel-image", {"size": 8}), Component("vgg16-slim"), "3 of 8 × 8", "at least 32 × 32"),
             (Component("logmel"), Component("vgg16-slim"), "1 of 128 × 16", "at least 32 × 32"),
-            (Component("logmel-image", {"size": 128}), Component("vgg16"), "3 of 128 × 128", "of 224 × 224"),
         ],
     )
     def test_feature_and_backbone_that_do_not_fit(self, feature, backbone, given, wanted):

@@ -13,7 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from musgenre.errors import AudioError, MusgenreError, ParameterError
-from musgenre.plotting import COLOURS, NAMED_SHARE, OTHER_COLOUR, plot_spectrogram, plot_timeline, save_overview
+from musgenre.metrics import expected_calibration_error, reliability
+from musgenre.plotting import (
+    COLOURS,
+    NAMED_SHARE,
+    OTHER_COLOUR,
+    plot_confusion,
+    plot_reliability,
+    plot_spectrogram,
+    plot_timeline,
+    save_overview,
+)
 from musgenre.specs import Prediction, Windows
 
 RATE = 22_050
@@ -211,6 +221,80 @@ class TestTimeline:
         empty = Prediction({"a": 0.5, "b": 0.5}, Windows(np.empty(0), np.empty((0, 2))), 3.0)
         with pytest.raises(ParameterError, match="no window"):
             plot_timeline(empty)
+
+
+class TestConfusion:
+    COUNTS = ((8, 2, 0), (1, 3, 0), (0, 0, 0))
+
+    def test_colours_are_shares_of_the_truth_and_numbers_are_counts(self):
+        ax = plot_confusion(self.COUNTS, labels=("a", "b", "c"))
+        np.testing.assert_allclose(ax.images[0].get_array(), [[0.8, 0.2, 0], [0.25, 0.75, 0], [0, 0, 0]])
+        assert ax.images[0].get_clim() == (0, 1)
+        written = {text.get_position(): text.get_text() for text in ax.texts}
+        assert written == {(0, 0): "8", (1, 0): "2", (0, 1): "1", (1, 1): "3"}
+
+    def test_a_number_stands_out_from_its_colour(self):
+        ax = plot_confusion(self.COUNTS, labels=("a", "b", "c"))
+        image = ax.images[0]
+        for text in ax.texts:
+            column, row = text.get_position()
+            luminance = [
+                np.dot(rgba[:3], (0.2126, 0.7152, 0.0722))
+                for rgba in (image.cmap(image.norm(image.get_array()[row, column])), to_rgba(text.get_color()))
+            ]
+            assert abs(luminance[0] - luminance[1]) > 0.4
+
+    def test_rows_are_named_as_the_truth_and_columns_as_predictions(self, tmp_path):
+        labels = ("$5 & $\\frac", "_b_", "c")
+        ax = plot_confusion(self.COUNTS, labels=labels)
+        ax.figure.savefig(tmp_path / "picture.png")
+        for axis in (ax.xaxis, ax.yaxis):
+            assert [text.get_text() for text in axis.get_ticklabels()] == list(labels)
+            assert axis.get_ticklocs().tolist() == [0, 1, 2]
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("Predicted", "True")
+        assert ax.get_ylim() == (2.5, -0.5)
+
+    def test_draws_on_the_axes_given(self):
+        ax = Figure().subplots()
+        assert plot_confusion(self.COUNTS, labels=("a", "b", "c"), ax=ax) is ax
+
+    @pytest.mark.parametrize("matrix", [[[1, 2]], [1, 2], np.zeros((3, 3)), []])
+    def test_refuses_another_shape(self, matrix):
+        with pytest.raises(ParameterError, match="each of 2 labels"):
+            plot_confusion(matrix, labels=("a", "b"))
+
+
+class TestReliability:
+    def test_bars_are_the_accuracy_of_their_confidence(self):
+        random = np.random.default_rng(0)
+        rows = random.dirichlet((1, 1, 1), size=200)
+        truth = random.integers(3, size=200)
+        ax = plot_reliability(reliability(truth, rows, bins=10))
+        confidence, right = rows.max(axis=1), rows.argmax(axis=1) == truth
+        bars = [bar for bar in ax.patches if bar.get_width() == pytest.approx(0.1)]
+        assert len(bars) == 7
+        for bar, text in zip(bars, ax.texts, strict=True):
+            held = (confidence > bar.get_x() + 1e-9) & (confidence <= bar.get_x() + 0.1 + 1e-9)
+            assert bar.get_height() == pytest.approx(right[held].mean())
+            assert text.get_text() == str(held.sum())
+        error = expected_calibration_error(truth, rows, bins=10)
+        assert ax.get_title(loc="left") == f"Calibration error: {error:.3f}"
+
+    def test_the_line_is_that_of_a_calibrated_classifier(self):
+        ax = plot_reliability([[0, 0, 0], [1, 0.9, 1]])
+        assert [line.get_xydata().tolist() for line in ax.lines] == [[[0, 0], [1, 1]]]
+        assert ax.get_xlim() == (0, 1)
+        assert len(ax.patches) == 1
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("Confidence", "Accuracy")
+
+    def test_draws_on_the_axes_given(self):
+        ax = Figure().subplots()
+        assert plot_reliability([[1, 0.5, 1]], ax=ax) is ax
+
+    @pytest.mark.parametrize("table", [np.zeros((15, 3)), [[1, 2]], [1, 2, 3], []])
+    def test_refuses_what_is_no_table(self, table):
+        with pytest.raises(ParameterError, match="at least one prediction"):
+            plot_reliability(table)
 
 
 class TestOverview:

@@ -354,7 +354,7 @@ def _ask_hub(endpoint: str, home: Path, *questions: dict[str, Any]) -> list[dict
         env={**kept, **own, **limits},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert said.returncode == 0, said.stderr

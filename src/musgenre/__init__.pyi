@@ -2,6 +2,7 @@ from . import audio as audio
 from . import backbones as backbones
 from . import datasets as datasets
 from . import errors as errors
+from . import evaluation as evaluation
 from . import features as features
 from . import functional as functional
 from . import metrics as metrics
@@ -11,6 +12,11 @@ from .backbones.base import BACKBONES as BACKBONES
 from .backbones.base import register_backbone as register_backbone
 from .classifier import GenreClassifier as GenreClassifier
 from .errors import MusgenreError as MusgenreError
+from .evaluation.comparison import compare as compare
+from .evaluation.folds import cross_validate as cross_validate
+from .evaluation.measuring import evaluate as evaluate
+from .evaluation.recipes import Recipe as Recipe
+from .evaluation.reports import EvaluationReport as EvaluationReport
 from .features.base import FEATURES as FEATURES
 from .features.base import register_feature as register_feature
 from .finetuning import FinetuneResult as FinetuneResult

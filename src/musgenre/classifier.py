@@ -48,8 +48,7 @@ class GenreClassifier:
 
     def __init__(self, network: GenreNetwork, config: ModelConfig, *, device: str | torch.device | None = None) -> None:
         chosen = device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")
-        # channels_last is the layout in which convolutions on a CPU are fastest.
-        self.network = network.eval().to(device=chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.eval().to(chosen)
         self.config = config
 
     @classmethod

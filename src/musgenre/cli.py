@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musgenre.errors import DatasetError, MusgenreError, WeightsError
+from musgenre.errors import DatasetError, MusgenreError, ParameterError, WeightsError
 
 if TYPE_CHECKING:
+    from musgenre.datasets.base import TrackDataset
     from musgenre.registry import Registry
     from musgenre.specs import Prediction
 
@@ -36,6 +37,20 @@ class Kind(str, enum.Enum):
     backbones = "backbones"
     features = "features"
     datasets = "datasets"
+
+
+class Layout(str, enum.Enum):
+    """How a dataset lies in its folder."""
+
+    folder = "folder"
+    gtzan = "gtzan"
+
+
+Data = Annotated[Path, typer.Argument(help="The dataset's folder.")]
+Dataset = Annotated[Layout, typer.Option(help="'folder' has one sub-folder of songs a genre.")]
+Groups = Annotated[
+    Path | None, typer.Option(help="CSV file 'track,group' (artists), so that no artist is on both sides.")
+]
 
 
 @app.command()
@@ -76,9 +91,7 @@ def finetune(
         typer.Option(help="The backbone's initial weights: 'imagenet', 'none' or a file.", show_default=False),
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of the head, and again of the backbone, at most.")] = 10,
-    groups: Annotated[
-        Path | None, typer.Option(help="CSV file 'track,group' (artists), so that no artist is on both sides.")
-    ] = None,
+    groups: Groups = None,
 ) -> None:
     """Train a classifier on your own genres; a fifth of the songs is held back to stop by."""
     from musgenre.datasets.folder import AudioFolder
@@ -102,6 +115,60 @@ def finetune(
     result.classifier.save_pretrained(output)
     accuracy = result.classifier.config.scores["valid_accuracy"]
     typer.echo(f"{output}: {accuracy:.1%} of {len(valid)} held-back songs are right, which also chose the weights.")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model's directory, name or hub id.")],
+    data: Data,
+    *,
+    dataset: Dataset = Layout.folder,
+    groups: Groups = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Where the report is written as JSON.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Where the report is drawn, as PNG.")] = None,
+) -> None:
+    """Measure a model on songs it was not trained on; of GTZAN, on the fault-filtered test split."""
+    from musgenre.classifier import GenreClassifier
+    from musgenre.evaluation.measuring import evaluate as run
+
+    for path in (as_json, plot):
+        if path is not None and not path.parent.is_dir():
+            raise ParameterError(f"'{path}' cannot be written: there is no folder '{path.parent}'.")
+    classifier = GenreClassifier.from_pretrained(model)
+    tracks = _tracks(data, dataset, groups=groups, gtzan="fault-filtered test")
+    with _quiet_decoder():
+        report = run(classifier, tracks)
+    typer.echo(report.to_markdown())
+    if as_json is not None:
+        report.save(as_json)
+    if plot is not None:
+        report.plot(plot)
+
+
+@app.command("cross-validate")
+def cross_validate(
+    data: Data,
+    *,
+    output: Annotated[Path, typer.Option(help="Where report and folds are kept; a second call goes on there.")],
+    dataset: Dataset = Layout.folder,
+    groups: Groups = None,
+    recipe: Annotated[
+        str, typer.Option(help="A backbone's name, or a .json file with 'backbone', 'feature' and 'config'.")
+    ] = "vgg16",
+    folds: Annotated[int, typer.Option(min=2, help="How many folds.")] = 5,
+) -> None:
+    """Train on all folds of a dataset but one and measure on that one, for each; of GTZAN, on all tracks."""
+    from musgenre.evaluation.folds import cross_validate as run
+    from musgenre.evaluation.recipes import Recipe
+
+    what = Recipe.read(recipe)
+    tracks = _tracks(data, dataset, groups=groups, gtzan="all")
+    # Lightning draws its progress bar on standard output, where the report goes.
+    with contextlib.redirect_stdout(sys.stderr):
+        report = run(tracks, recipe=what, folds=folds, directory=output)
+    typer.echo(report.to_markdown())
+    report.save(output / "report.json")
+    report.pooled[0].plot(output / "report.png")
 
 
 @app.command("list")
@@ -151,6 +218,18 @@ def _registry(kind: Kind) -> Registry[Any]:
         Kind.datasets: DATASETS,
     }
     return registries[kind]
+
+
+def _tracks(data: Path, layout: Layout, *, groups: Path | None, gtzan: str) -> TrackDataset:
+    from musgenre.datasets.folder import AudioFolder
+    from musgenre.datasets.gtzan import GTZAN
+
+    if layout is Layout.folder:
+        return AudioFolder(data, groups=groups)
+    if groups is not None:
+        raise ParameterError("GTZAN's artists are known: leave --groups out.")
+    scheme, _, split = gtzan.partition(" ")
+    return GTZAN(data, scheme=scheme, split=split or None)
 
 
 def _line(prediction: Prediction, top: int) -> str:

@@ -171,6 +171,11 @@ class TestDamagedWeights:
         with pytest.raises(WeightsError, match=r"missing \['features.0.weight'\], misshapen \['features.28.bias'\]"):
             self._load(tmp_path / "wrong.pth")
 
+    def test_misshapen_alone(self, convolutions, tmp_path):
+        torch.save({**convolutions, "features.0.weight": torch.zeros(64, 1, 3, 3)}, tmp_path / "wrong.pth")
+        with pytest.raises(WeightsError, match=r"missing nothing, misshapen \['features.0.weight'\]"):
+            self._load(tmp_path / "wrong.pth")
+
     def test_another_network(self, tmp_path):
         save_file(nn.Linear(3, 4).state_dict(), tmp_path / "linear.safetensors")
         with pytest.raises(WeightsError, match=r"no state dict of torchvision's vgg16: missing .*features\.28\.bias"):
@@ -369,7 +374,7 @@ class TestVGG16Slim:
         vectors = torch.cat([over_time.mean(dim=-1), over_time.max(dim=-1).values], dim=1)
         torch.testing.assert_close(backbone(pictures), dense(vectors), rtol=1e-3, atol=1e-5)
 
-    @settings(deadline=None, max_examples=12)
+    @settings(deadline=None, max_examples=6)
     @given(scale=st.floats(0.1, 100), offset=st.floats(-100, 100))
     def test_scale_of_the_feature_does_not_matter(self, scale, offset):
         backbone = VGG16Slim(in_channels=1, width=0.03, dense_units=8).double().eval()

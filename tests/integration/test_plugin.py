@@ -51,8 +51,11 @@ print(json.dumps({"parts": parts, "predictions": [classifier.predict(song).proba
 
 def _run(*command: str | Path) -> str:
     mine = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    quiet = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "COLUMNS": "200"}
-    done = subprocess.run(command, env={**mine, **quiet}, capture_output=True, text=True, timeout=300, check=False)
+    quiet = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    small = {"OMP_NUM_THREADS": "1"}  # threads cost more than they bring where the network is tiny
+    done = subprocess.run(
+        command, env={**mine, **quiet, **small}, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -64,11 +67,12 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = folder / "venv"
     # Making pip anew takes seconds; it is seen in this environment as well, if it is there.
     venv.create(home, with_pip=importlib.util.find_spec("pip") is None, symlinks=os.name != "nt")
+    windows = os.name == "nt"
     paths = {"base": str(home), "platbase": str(home)}
-    site = Path(sysconfig.get_path("purelib", "venv" if "venv" in sysconfig.get_scheme_names() else None, vars=paths))
+    site = Path(sysconfig.get_path("purelib", "nt" if windows else "posix_prefix", vars=paths))
     seen = [path for path in sys.path if Path(path).is_dir() and Path(path) != Path.cwd()]
     (site / "outer_environment.pth").write_text("\n".join(seen) + "\n")
-    python = Path(sysconfig.get_path("scripts", vars=paths)) / Path(sys.executable).name
+    python = home / ("Scripts/python.exe" if windows else "bin/python")
     source = shutil.copytree(EXAMPLE, folder / "source")
     _run(python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", source)
     return python

@@ -4,3 +4,5 @@ from .base import InputSpec as InputSpec
 from .base import register_backbone as register_backbone
 from .vgg import VGG16 as VGG16
 from .vgg import VGG16Slim as VGG16Slim
+from .yamnet import AudioSetScores as AudioSetScores
+from .yamnet import YAMNet as YAMNet

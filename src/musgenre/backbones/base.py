@@ -109,6 +109,7 @@ BACKBONES: Registry[Backbone] = Registry(
     builtins={
         "vgg16": "musgenre.backbones.vgg:VGG16",
         "vgg16-slim": "musgenre.backbones.vgg:VGG16Slim",
+        "yamnet": "musgenre.backbones.yamnet:YAMNet",
     },
 )
 """Every backbone by name. A factory takes ``in_channels`` and keyword-only options.

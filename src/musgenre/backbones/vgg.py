@@ -59,7 +59,7 @@ class VGG16(Backbone):
             )
         if top not in ("fc", "pool"):
             raise ParameterError(f"top must be 'fc' or 'pool', not {top!r}.")
-        network = vgg16(weights=None)
+        network = vgg16(weights=None, init_weights=weights is None)
         self.expects = InputSpec(channels=3, size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
         self.features = network.features
         self.pool = network.avgpool if top == "fc" else nn.AdaptiveAvgPool2d(1)

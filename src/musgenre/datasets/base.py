@@ -67,6 +67,13 @@ class TrackDataset:
         split: Which part of it this is, in a person's words, or ``None``.
         missing: The tracks that had to be left out.
 
+    Attributes:
+        tracks: The tracks, in order.
+        labels: The genres, in the order of a network's outputs.
+        name: What the dataset is called.
+        split: Which part of it this is, or ``None``.
+        missing: The tracks that had to be left out.
+
     Raises:
         DatasetError: There is no track, an id or a label occurs twice, or a track has an unknown label.
 

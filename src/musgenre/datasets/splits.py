@@ -75,8 +75,16 @@ def group_folds(dataset: TrackDataset, *, folds: int = 5, seed: int = 0) -> list
     return [(_take(dataset, train), _take(dataset, test)) for train, test in pairs]
 
 
-def check_split(train: TrackDataset, test: TrackDataset) -> None:
+def check_split(train: TrackDataset, test: TrackDataset, *, allow_leakage: bool = False) -> str | None:
     """Makes sure that what a model is measured on has nothing of what it was trained on.
+
+    Args:
+        train: What the model was trained on.
+        test: What it is measured on.
+        allow_leakage: Whether what is on both sides is returned instead of raised.
+
+    Returns:
+        ``None`` for a clean split, else what is on both sides.
 
     Raises:
         DatasetError: A track, a file or a group is on both sides, and is named; or the labels differ.
@@ -103,9 +111,11 @@ def check_split(train: TrackDataset, test: TrackDataset) -> None:
     for what, key in keys.items():
         shared = sorted({name for name in map(key, train) if name is not None} & set(map(key, test)))
         if shared:
-            raise DatasetError(
-                f"{train!r} and {test!r} are no clean split: {what} {abbreviated(shared)} on both sides."
-            )
+            told = f"{what} {abbreviated(shared)} on both sides"
+            if allow_leakage:
+                return told
+            raise DatasetError(f"{train!r} and {test!r} are no clean split: {told}.")
+    return None
 
 
 def _fold_indices(dataset: TrackDataset, *, folds: int, seed: int) -> list[tuple[list[int], list[int]]]:

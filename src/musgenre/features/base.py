@@ -63,6 +63,7 @@ FEATURES: Registry[FeatureExtractor] = Registry(
         "logmel": "musgenre.features.spectral:LogMel",
         "logmel-image": "musgenre.features.spectral:LogMelImage",
         "mfcc": "musgenre.features.spectral:Mfcc",
+        "yamnet-logmel": "musgenre.features.yamnet:YAMNetLogMel",
     },
 )
 """Every feature extractor by name; a factory takes ``sample_rate`` and its own options, by keyword."""

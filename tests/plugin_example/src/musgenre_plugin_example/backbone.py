@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
-from musgenre.backbones import Backbone, InputSpec
 from torch import Tensor, nn
+
+from musgenre.backbones import Backbone, InputSpec
 
 
 class SmallCNN(Backbone):
@@ -37,7 +40,7 @@ class SmallCNN(Backbone):
                 nn.ReLU(),
                 nn.MaxPool2d((1, 2)),
             )
-            for narrow, wide in zip(widths, widths[1:], strict=False)
+            for narrow, wide in itertools.pairwise(widths)
         )
 
     def stages(self) -> list[nn.Module]:

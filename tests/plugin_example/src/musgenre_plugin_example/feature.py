@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from musgenre.errors import ParameterError
 from musgenre.features import FeatureExtractor
 from musgenre.functional import power_spectrogram
-from torch import Tensor
 
 
 class OctaveBands(FeatureExtractor):

@@ -1,15 +1,8 @@
-"""Pictures of what the library hears and what it concludes.
-
-Every function draws on the axes it is given or on a figure of its own, and returns the axes, so that
-``ax.figure.savefig(...)`` or a notebook shows it. Nothing here imports ``matplotlib.pyplot``: the
-caller's backend, open figures and settings stay as they are.
-"""
+"""Pictures of a song: its spectrogram and its timeline of genres."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +11,7 @@ import torch
 
 from musgenre.audio import load
 from musgenre.errors import ParameterError
+from musgenre.plotting.figures import own_axes, save_figure
 from musgenre.transforms.spectral import MelSpectrogram, ToDecibel
 
 if TYPE_CHECKING:
@@ -83,7 +77,7 @@ def plot_spectrogram(waveform: npt.ArrayLike, *, sample_rate: int, ax: Axes | No
     mel = MelSpectrogram(sample_rate=sample_rate, hop_length=_HOP_LENGTH)
     with torch.inference_mode():
         decibels = ToDecibel(reference="max", floor_db=_FLOOR_DB)(mel(torch.from_numpy(mono))).numpy()
-    ax = _own_axes() if ax is None else ax
+    ax = own_axes(12, 4) if ax is None else ax
     _draw_decibels(ax, decibels, sample_rate=sample_rate)
     ax.set(xlim=(0, mono.size / sample_rate), xlabel="Time (s)", ylabel="Frequency (Hz, mel scale)")
     ax.set_title("Mel spectrogram", loc="left")
@@ -117,7 +111,7 @@ def plot_timeline(prediction: Prediction, *, ax: Axes | None = None) -> Axes:
 
     if len(prediction.windows.start_seconds) == 0:
         raise ParameterError("The prediction holds no window, so there is no timeline to draw.")
-    ax = _own_axes() if ax is None else ax
+    ax = own_axes(12, 4) if ax is None else ax
     _draw_layers(ax, prediction)
     ax.set(ylim=(0, 1), xlabel="Time (s)", ylabel="Probability")
     ax.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
@@ -152,17 +146,7 @@ def save_overview(
     plot_timeline(prediction, ax=lower)
     upper.set_xlabel("")
     lower.set_xlim(0, prediction.duration_seconds)
-
-    target = Path(path)
-    partial = target.parent / f".{target.name}.{os.getpid()}.partial"
-    try:
-        figure.savefig(partial, format="png")
-        partial.replace(target)
-    except OSError as error:
-        raise ParameterError(f"The picture cannot be written to {str(target)!r}: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    save_figure(figure, path)
 
 
 class _Layer(NamedTuple):
@@ -172,12 +156,6 @@ class _Layer(NamedTuple):
     colour: str
     hatch: str
     shares: npt.NDArray[np.float64]
-
-
-def _own_axes() -> Axes:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(12, 4), layout="constrained").subplots()
 
 
 def _draw_decibels(ax: Axes, decibels: npt.NDArray[np.float32], *, sample_rate: int) -> None:

@@ -1,0 +1,11 @@
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
+from .folds import cross_validate as cross_validate
+from .measuring import evaluate as evaluate
+from .recipes import Recipe as Recipe
+from .reports import EvaluationReport as EvaluationReport
+from .reports import GenreScores as GenreScores
+from .reports import TrackPrediction as TrackPrediction
+from .validation import CrossValidationReport as CrossValidationReport
+from .validation import FoldScores as FoldScores
+from .validation import Spread as Spread

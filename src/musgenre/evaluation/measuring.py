@@ -1,0 +1,84 @@
+"""From a classifier and tracks to a report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import numpy as np
+
+from musgenre.classifier import GenreClassifier
+from musgenre.datasets.base import Track, TrackDataset, abbreviated
+from musgenre.datasets.splits import check_split
+from musgenre.errors import AudioError, DatasetError
+from musgenre.evaluation.reports import EvaluationReport, TrackPrediction, figures
+from musgenre.metrics.probabilities import reliability
+from musgenre.specs import Prediction
+
+
+def evaluate(
+    classifier: GenreClassifier,
+    dataset: TrackDataset,
+    *,
+    trained_on: TrackDataset | None = None,
+    allow_leakage: bool = False,
+) -> EvaluationReport:
+    """Measures a classifier on tracks.
+
+    The order of the dataset's labels does not matter, and it may lack genres that the classifier knows.
+
+    Args:
+        classifier: What to measure.
+        dataset: The tracks to measure it on.
+        trained_on: What it was trained on; then nothing of it may stand in ``dataset``.
+        allow_leakage: Whether it may; the report then says that it is leaky.
+
+    Raises:
+        DatasetError: A track, file or group of ``trained_on`` stands in ``dataset``, a label is unknown to the
+            classifier, or a track cannot be decoded; what is wrong is named.
+
+    Example::
+
+        report = evaluate(classifier, test, trained_on=train)
+        report.accuracy, report.accuracy_interval
+        report.save("report.json")
+        print(report.to_markdown())
+    """
+    leaky = trained_on is not None and check_split(trained_on, dataset, allow_leakage=allow_leakage) is not None
+    labels = tuple(classifier.labels)
+    unknown = [label for label in dataset.labels if label not in labels]
+    if unknown:
+        raise DatasetError(
+            f"{dataset!r} has labels that {classifier.config.name} does not know: {abbreviated(unknown)}."
+        )
+    rows: list[TrackPrediction] = []
+    windows = np.zeros((15, 3))
+    for track in dataset:
+        prediction = _predict(classifier, track, dataset=dataset)
+        probabilities = tuple(prediction.probabilities.values())
+        rows.append(TrackPrediction(track.id, track.label, prediction.label, probabilities, track.group))
+        heard = prediction.windows.probabilities
+        windows += reliability([labels.index(track.label)] * len(heard), heard, bins=len(windows))
+    return EvaluationReport(
+        model=classifier.config.name,
+        trained_on=classifier.config.split,
+        dataset=named(dataset),
+        missing=len(dataset.missing),
+        leaky=leaky,
+        library_version=importlib.metadata.version("musgenre"),
+        **figures(rows, windows, labels=labels),
+    )
+
+
+def named(dataset: TrackDataset) -> str:
+    """Returns a dataset's name and split."""
+    return f"{dataset.name} ({dataset.split})" if dataset.split else dataset.name
+
+
+def _predict(classifier: GenreClassifier, track: Track, *, dataset: TrackDataset) -> Prediction:
+    try:
+        prediction = classifier.predict(track.path)
+    except AudioError as error:
+        raise DatasetError(f"{dataset!r}: track {track.id!r} cannot be used: {error}") from error
+    if not np.isfinite(prediction.windows.probabilities).all():
+        raise DatasetError(f"{dataset!r}: {classifier.config.name} gives track {track.id!r} no finite probabilities.")
+    return prediction

@@ -1,0 +1,11 @@
+from .labels import accuracy as accuracy
+from .labels import confusion as confusion
+from .labels import genre_scores as genre_scores
+from .labels import macro_f1 as macro_f1
+from .probabilities import expected_calibration_error as expected_calibration_error
+from .probabilities import reliability as reliability
+from .probabilities import top_k_accuracy as top_k_accuracy
+from .probabilities import track_probabilities as track_probabilities
+from .uncertainty import accuracy_interval as accuracy_interval
+from .uncertainty import bootstrap_interval as bootstrap_interval
+from .uncertainty import mcnemar as mcnemar

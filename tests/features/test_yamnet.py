@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+import torch
+
+from musgenre.errors import ParameterError
+from musgenre.features.base import FEATURES
+from musgenre.features.yamnet import YAMNetLogMel
+
+FEATURE = YAMNetLogMel(sample_rate=16_000)
+
+
+@pytest.fixture(scope="module")
+def signal() -> np.ndarray:
+    """Two seconds: a gliding tone, clicks and noise, in float64."""
+    time = np.arange(32_000) / 16_000
+    glide = 0.4 * np.sin(2 * np.pi * (200 + 900 * time) * time)
+    return glide + 0.01 * np.random.default_rng(0).standard_normal(time.size) + 0.5 * (np.arange(32_000) % 5000 == 0)
+
+
+def _hertz_to_mel(hertz):
+    return 1127.0 * np.log(1.0 + hertz / 700.0)
+
+
+def _linear_to_mel_weight_matrix() -> np.ndarray:
+    """``tf.signal.linear_to_mel_weight_matrix`` for 64 bands of 257 bins, bin by bin and band by band."""
+    edges = np.linspace(_hertz_to_mel(125.0), _hertz_to_mel(7500.0), 66)
+    matrix = np.zeros((257, 64))
+    for number in range(1, 257):  # the first bin is left at zero
+        mel = _hertz_to_mel(number * 8000.0 / 256)
+        for band in range(64):
+            lower, centre, upper = edges[band : band + 3]
+            matrix[number, band] = max(0.0, min((mel - lower) / (centre - lower), (upper - mel) / (upper - centre)))
+    return matrix
+
+
+def _log_mel(signal: np.ndarray) -> np.ndarray:
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
+    starts = range(0, len(signal) - 400 + 1, 160)
+    magnitude = [np.abs(np.fft.fft(np.append(signal[start : start + 400] * window, np.zeros(112)))) for start in starts]
+    return np.log(np.array(magnitude)[:, :257] @ _linear_to_mel_weight_matrix() + 0.001)
+
+
+def test_equals_tensorflows_formulas(signal):
+    feature = FEATURE(torch.from_numpy(signal)[None])
+    assert feature.shape == (1, 1, 64, 198)
+    np.testing.assert_allclose(feature[0, 0].T.numpy(), _log_mel(signal), atol=1e-10)
+    single = FEATURE(torch.from_numpy(signal).float()[None])
+    assert single.dtype == torch.float32
+    np.testing.assert_allclose(single[0, 0].T.numpy(), _log_mel(signal), atol=1e-3)
+
+
+def test_is_near_librosas_htk_mel(signal):
+    # librosa centres the 400 samples in its 512, and draws its triangles in hertz.
+    padded = np.pad(signal, 56)
+    magnitude = np.abs(librosa.stft(padded, n_fft=512, win_length=400, hop_length=160, center=False))
+    bank = librosa.filters.mel(sr=16_000, n_fft=512, n_mels=64, fmin=125, fmax=7500, htk=True, norm=None)
+    expected = np.log(bank @ magnitude + 0.001)
+    feature = FEATURE(torch.from_numpy(signal)[None])[0, 0].numpy()
+    assert feature.shape == expected.shape
+    assert np.corrcoef(feature.ravel(), expected.ravel())[0, 1] > 0.999
+    assert np.abs(feature - expected).mean() < 0.05
+
+
+def test_silence_and_level():
+    assert torch.allclose(FEATURE(torch.zeros(1, 16_000)), torch.tensor(0.001).log())
+    noise = torch.randn(1, 16_000, dtype=torch.float64)
+    louder = FEATURE(10 * noise).exp() - 0.001
+    torch.testing.assert_close(louder, 10 * (FEATURE(noise).exp() - 0.001))
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(399, 0), (400, 1), (559, 1), (560, 2), (15_600, 96), (48_000, 298)])
+def test_frames(samples, frames):
+    assert FEATURE.out_shape(samples) == (1, 64, frames)
+    if frames:
+        assert FEATURE(torch.randn(3, samples)).shape == (3, 1, 64, frames)
+    else:
+        with pytest.raises(ParameterError, match="shorter than a frame of 400"):
+            FEATURE(torch.randn(3, samples))
+
+
+def test_batch_equals_one_by_one():
+    waveforms = torch.randn(3, 16_000) * torch.tensor([[1.0], [0.01], [0.0]])
+    alone = torch.cat([FEATURE(waveform[None]) for waveform in waveforms])
+    torch.testing.assert_close(FEATURE(waveforms), alone)
+
+
+def test_gradient_is_finite_in_silence():
+    waveforms = torch.zeros(1, 16_000).requires_grad_()
+    FEATURE(waveforms).sum().backward()
+    assert waveforms.grad.isfinite().all()
+
+
+def test_only_16_khz():
+    with pytest.raises(ParameterError, match=r"needs sample_rate 16000, not 22050.*AudioSpec\(sample_rate=16_000"):
+        FEATURES.build("yamnet-logmel", {"sample_rate": 22_050})
+    assert isinstance(FEATURES.build("yamnet-logmel", {"sample_rate": 16_000}), YAMNetLogMel)
+
+
+def test_nothing_in_the_state_dict():
+    assert FEATURE.state_dict() == {}
