@@ -64,7 +64,7 @@ nitpick_ignore_regex = [
 ]
 nitpick_ignore = [
     # Attributes that are described in a list, or with the constructor's parameters, have no place to link to.
-    *[("py:attr", name) for name in ("expects", "out_features", "sample_rate")],
+    *[("py:attr", name) for name in ("expects", "labels", "missing", "out_features", "sample_rate")],
     # Type variables, and types that are imported for type checkers only.
     *[("py:class", name) for name in ("musgenre.registry.F", "musgenre.registry.T", "musgenre.specs.Spec")],
     *[("py:class", name) for name in ("Axes", "npt.ArrayLike")],
