@@ -96,7 +96,7 @@ mostly come from splits with the same artist, or even the same track, on both si
 
 ## Where it fails
 
-Tracks by true genre (rows) and prediction (columns), all folds together:
+Tracks by true genre (rows) and predicted genre (columns), all folds together:
 
 {table}
 
