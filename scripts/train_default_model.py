@@ -202,7 +202,7 @@ def card(report: dict[str, Any], *, tracks: int) -> str:
     """Returns the model card, in the form that the hub shows."""
     labels = report["labels"]
     matrix = report["confusion"]
-    table = [f"| true \\ predicted | {' | '.join(labels)} | right |", "| --- |" + " ---: |" * (len(labels) + 1)]
+    table = [f"| true | {' | '.join(labels)} | right |", "| --- |" + " ---: |" * (len(labels) + 1)]
     for label, row in zip(labels, matrix, strict=True):
         table.append(f"| {label} | {' | '.join(map(str, row))} | {report['recall'][label]:.0%} |")
     worst = sorted(report["recall"], key=report["recall"].__getitem__)[:3]

@@ -233,6 +233,7 @@ class TestAccuracyInterval:
 
 def test_of_equals_the_first_is_among_the_top():
     assert top_k_accuracy([0, 1, 2], [[1 / 3] * 3] * 3, k=2) == pytest.approx(2 / 3)
+    assert top_k_accuracy(range(64), np.full((64, 64), 1 / 64), k=16) == 16 / 64
 
 
 class TestCalibration:
