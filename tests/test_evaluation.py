@@ -314,7 +314,7 @@ class TestFiles:
         jazz = report.genres["jazz"]
         assert f"| jazz | {100 * jazz.precision:.1f} % | {100 * jazz.recall:.1f} % | {jazz.f1:.3f} | 12 |" in text
         assert f"| jazz | {' | '.join(map(str, report.confusion[1]))} |" in text
-        assert "Trained on: 12 tracks of elsewhere." in text
+        assert "The model: 12 tracks of elsewhere." in text
 
     def test_the_picture_shows_confusion_and_calibration(self, report, tmp_path, figures_saved):
         report.plot(tmp_path / "report.png")

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from musgenre.atomic import replacing
 from musgenre.errors import ConfigError, WeightsError
 from musgenre.network import GenreNetwork
 from musgenre.specs import FORMAT_VERSION, ModelConfig, from_dict, to_dict
@@ -105,12 +104,11 @@ def save(directory: Path, *, config: ModelConfig, network: GenreNetwork) -> None
         raise ConfigError(f"The configuration holds what JSON cannot: {error}") from error
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _replace(
-            {
-                directory / WEIGHTS_FILE: lambda path: save_file(tensors, path),
-                directory / CONFIG_FILE: lambda path: path.write_text(text, encoding="utf-8"),
-            }
-        )
+        # Both are written before either takes its place, so that old weights never stand beside a new configuration.
+        with replacing(directory / WEIGHTS_FILE) as new_weights, replacing(directory / CONFIG_FILE) as new_config:
+            save_file(tensors, new_weights)
+            new_weights.chmod(0o644)  # safetensors makes files that nobody else can read
+            new_config.write_text(text, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"The model cannot be written to '{directory}': {error}") from error
 
@@ -180,23 +178,6 @@ def _compare(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...
     told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems if names)
     if told:
         raise WeightsError(f"'{path}' does not fit the network that its {CONFIG_FILE} describes: {told}.")
-
-
-def _replace(writers: dict[Path, Callable[[Path], object]]) -> None:
-    # All are written before the first takes its place, so that old weights never stand beside a new configuration.
-    written: dict[Path, Path] = {}
-    try:
-        for path, write in writers.items():
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-            os.close(handle)
-            written[path] = Path(name)
-            write(written[path])
-            written[path].chmod(0o644)
-        for path, temporary in written.items():
-            temporary.replace(path)
-    finally:
-        for temporary in written.values():
-            temporary.unlink(missing_ok=True)
 
 
 def _download(name: str, *, revision: str | None, local_files_only: bool) -> Path:

@@ -6,13 +6,11 @@ of prediction (:class:`GridWindows`), and may keep their spectrograms on disk (:
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import json
 import math
 import os
-import uuid
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +20,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from musgenre.atomic import replacing
 from musgenre.audio import read_window, tile
 from musgenre.datasets.base import DatasetWarning, Track, TrackDataset
 from musgenre.errors import DatasetError, ParameterError
@@ -177,15 +176,11 @@ class CachedFeatures(Dataset[tuple[torch.Tensor, int, int]]):
         return torch.from_numpy(array)
 
     def _store(self, path: Path, features: torch.Tensor) -> None:
-        draft = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as file:
+            with replacing(path) as partial, partial.open("wb") as file:
                 np.save(file, features.numpy(), allow_pickle=False)
-            draft.replace(path)  # at once: no reader ever sees half a file
         except OSError as error:
-            with contextlib.suppress(OSError):
-                draft.unlink()
             raise DatasetError(f"Cannot keep features in {self.directory} ({error}): choose another folder.") from error
 
 

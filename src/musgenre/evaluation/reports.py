@@ -126,7 +126,7 @@ class EvaluationReport(Report):
 
     def to_markdown(self) -> str:
         """Returns the report as Markdown, without the single predictions."""
-        trained = f" Trained on: {self.trained_on}." if self.trained_on else ""
+        trained = f" The model: {self.trained_on}." if self.trained_on else ""
         gone = f" {self.missing} more could not be read and do not count." if self.missing else ""
         leak = "**Leaky: tracks or artists of this data were trained on; the figures flatter the model.**\n\n"
         return (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from musgenre import specs
+from musgenre.atomic import replacing
 from musgenre.errors import ConfigError, ParameterError
 
 if TYPE_CHECKING:
@@ -76,12 +76,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         ParameterError: The directory is missing, full or read-only.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ParameterError(f"The report cannot be written to {str(path)!r}: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()

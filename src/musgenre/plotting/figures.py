@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from musgenre.atomic import replacing
 from musgenre.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -28,12 +28,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         ParameterError: No file can be written at ``path`` (its directory is missing or read-only).
     """
     target = Path(path)
-    partial = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
-        figure.savefig(partial, format="png")
-        partial.replace(target)
+        with replacing(target) as partial:
+            figure.savefig(partial, format="png")
     except OSError as error:
         raise ParameterError(f"The picture cannot be written to {str(target)!r}: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
