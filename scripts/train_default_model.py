@@ -81,22 +81,25 @@ masked in time and frequency; AdamW with one cycle of the learning rate and labe
 ## How good it is
 
 Measured by five-fold cross-validation of this recipe with artists kept apart: no artist stands in both the training and
-the test set of a fold (`StratifiedGroupKFold` on the artist groups of Foleiss and Tavares, 2020). The shipped weights
-are then trained on all tracks, so that these figures are of their siblings, which had four fifths of the data.
+the test set of a fold (`StratifiedGroupKFold` on the artist groups of Foleiss and Tavares, 2020). The folds were drawn
+{draws} times; the recipe's settings were chosen with an eye on the first draw, whose figure flatters it for that. The
+shipped weights are then trained on all tracks, so that these figures are of their siblings, which had four fifths of
+the data.
 
 | figure | value |
 | --- | --- |
-| accuracy over tracks (chance is 10 %) | {accuracy} |
+| accuracy over tracks (chance is 10 %), all draws | {accuracy} |
 | 95 % interval, bootstrap over artists | {low} to {high} |
 | macro F1 | {macro_f1} |
+| accuracy by draw | {by_draw} |
 | accuracy by fold | {folds} |
 
-Printed by `python scripts/train_default_model.py GTZAN_FOLDER`. Scores above 90 % that are reported elsewhere for GTZAN
-mostly come from splits with the same artist, or even the same track, on both sides.
+Printed by `python scripts/train_default_model.py GTZAN_FOLDER --seeds {draws}`. Scores above 90 % that are reported
+elsewhere for GTZAN mostly come from splits with the same artist, or even the same track, on both sides.
 
 ## Where it fails
 
-Tracks by true genre (rows) and predicted genre (columns), all folds together:
+Tracks by true genre (rows) and predicted genre (columns), all folds of all draws:
 
 {table}
 
@@ -119,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="a folder with GTZAN's ten folders of genres")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=1, help="how many times the folds are drawn anew")
+    parser.add_argument("--seeds", type=int, default=2, help="how many times the folds are drawn anew")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "default-model")
     parser.add_argument("--output", type=Path, default=ROOT / "src" / "musgenre" / "assets")
     options = parser.parse_args()
@@ -151,8 +154,10 @@ def judge(train: TrackDataset, test: TrackDataset, *, file: Path, seed: int, fol
         temporary = file.with_suffix(".tmp")
         temporary.write_text(json.dumps(rows), encoding="utf-8")
         temporary.replace(file)
-        right = np.mean([row["label"] == row["predicted"] for row in rows])
-        print(f"seed {seed}, fold {fold}: {right:.1%} of {len(rows)} tracks, trained in {minutes:.1f} min", flush=True)
+        print(
+            f"seed {seed}, fold {fold}: {_share(rows):.1%} of {len(rows)} tracks, trained in {minutes:.1f} min",
+            flush=True,
+        )
     found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
@@ -177,15 +182,14 @@ def summarise(rows: list[dict[str, Any]], data: TrackDataset) -> dict[str, Any]:
     low, high = accuracy_interval(truth, predicted, groups=[row["group"] for row in rows])
     matrix = confusion(truth, predicted, classes=len(data.labels))
     folds = sorted({(row["seed"], row["fold"]) for row in rows})
-    by_fold = [
-        float(np.mean([row["label"] == row["predicted"] for row in rows if (row["seed"], row["fold"]) == fold]))
-        for fold in folds
-    ]
+    by_fold = [_share([row for row in rows if (row["seed"], row["fold"]) == fold]) for fold in folds]
+    seeds = sorted({row["seed"] for row in rows})
     return {
         "cv_accuracy": round(accuracy(truth, predicted), 4),
         "cv_accuracy_low": round(low, 4),
         "cv_accuracy_high": round(high, 4),
         "cv_macro_f1": round(macro_f1(truth, predicted), 4),
+        "by_draw": [round(_share([row for row in rows if row["seed"] == seed]), 4) for seed in seeds],
         "by_fold": [round(share, 4) for share in by_fold],
         "labels": list(data.labels),
         "confusion": matrix.tolist(),
@@ -196,6 +200,10 @@ def summarise(rows: list[dict[str, Any]], data: TrackDataset) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def _share(rows: list[dict[str, Any]]) -> float:
+    return float(np.mean([row["label"] == row["predicted"] for row in rows]))
 
 
 def card(report: dict[str, Any], *, tracks: int) -> str:
@@ -216,6 +224,8 @@ def card(report: dict[str, Any], *, tracks: int) -> str:
         high=f"{report['cv_accuracy_high']:.1%}",
         macro_f1=f"{report['cv_macro_f1']:.2f}",
         folds=folds,
+        draws=len(report["by_draw"]),
+        by_draw=", ".join(f"{share:.1%}" for share in report["by_draw"]),
         table="\n".join(table),
         failures=failures,
         torch=report["torch"],

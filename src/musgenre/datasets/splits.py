@@ -10,6 +10,8 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
+
 from musgenre.datasets.base import Track, TrackDataset, abbreviated
 from musgenre.errors import DatasetError, ParameterError
 
@@ -121,10 +123,15 @@ def check_split(train: TrackDataset, test: TrackDataset, *, allow_leakage: bool 
 def _fold_indices(dataset: TrackDataset, *, folds: int, seed: int) -> list[tuple[list[int], list[int]]]:
     from sklearn.model_selection import StratifiedGroupKFold
 
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    # Groups are renumbered in a random order here, by scikit-learn's own rule for shuffle=True, because its shuffle
+    # took one group's tracks for another's before version 1.8. So the folds are the same with every version.
+    _, codes = np.unique(_groups(dataset), return_inverse=True)
+    order = np.arange(codes.max() + 1)
+    np.random.RandomState(seed).shuffle(order)
+    splitter = StratifiedGroupKFold(folds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # on a genre with fewer tracks than folds: judged by the caller
-        pairs = list(splitter.split(dataset.tracks, dataset.label_indices(), _groups(dataset)))
+        pairs = list(splitter.split(dataset.tracks, dataset.label_indices(), np.argsort(order)[codes]))
     return [(train.tolist(), test.tolist()) for train, test in pairs]
 
 
