@@ -11,7 +11,7 @@ import soundfile
 import musgenre
 from musgenre.specs import Prediction
 
-CALL = "from musgenre.cli import main; main()"
+CALL = "from musgenre.cli.main import main; main()"
 
 
 def run(*arguments, folder=None):

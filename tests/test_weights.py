@@ -200,7 +200,7 @@ class TestConfigFile:
     def test_newer_format(self, model):
         _edit(model / CONFIG_FILE, lambda pairs: pairs.update(format_version=2, library_version="9.1", novelty=1))
         with pytest.raises(
-            ConfigError, match=r"format 2, by musgenre 9\.1; .* up to 1: .*pip install --upgrade musgenre"
+            ConfigError, match=r"format 3, by musgenre 9\.1; .* up to 2: .*pip install --upgrade musgenre"
         ):
             weights.load(model)
 

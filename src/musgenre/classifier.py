@@ -192,7 +192,7 @@ class GenreClassifier:
             rows: list[Floats] = []
             for batch_starts, batch in self._batches(audio, batch_size):
                 with torch.inference_mode():
-                    probabilities = self.network(batch).double().softmax(dim=1)
+                    probabilities = (self.network(batch).double() / self.config.temperature).softmax(dim=1)
                 starts += batch_starts
                 rows.append(probabilities.cpu().numpy())
         except MusgenreError as error:

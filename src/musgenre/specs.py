@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from musgenre.errors import ConfigError, ParameterError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """The version of ``config.json``. It rises when an older musgenre could misread a newer file."""
 
 Spec = TypeVar("Spec")
@@ -97,7 +97,9 @@ class ModelConfig:
         backbone: The backbone; its initial weights are never part of it.
         hidden: Widths of the dense layers between backbone and output.
         dropout: Share of units dropped before each dense layer while training, in [0, 1).
+        temperature: The logits are divided by it before the softmax, so that probabilities mean what they say; above 0.
         split: What the model was trained on, in a person's words, or ``None``.
+        training: How it was trained (the stages and settings), in JSON's types.
         scores: Measured figures by name, such as ``{"valid_accuracy": 0.41}``.
         library_version: The musgenre that wrote the file.
         format_version: The version of the file's format.
@@ -110,7 +112,9 @@ class ModelConfig:
     backbone: Component
     hidden: tuple[int, ...] = ()
     dropout: float = 0.5
+    temperature: float = 1.0
     split: str | None = None
+    training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     library_version: str = ""
     format_version: int = FORMAT_VERSION
@@ -120,6 +124,8 @@ class ModelConfig:
             raise ConfigError(f"A model needs at least two labels, each once, not {self.labels!r}.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must lie in [0, 1), not {self.dropout!r}.")
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise ConfigError(f"temperature must be positive and finite, not {self.temperature!r}.")
         if any(width < 1 for width in self.hidden):
             raise ConfigError(f"Every dense layer needs at least one unit: hidden={self.hidden!r}.")
 

@@ -114,7 +114,7 @@ def test_this_environment_does_not_have_it():
     [("backbones", "small-cnn", "backbone:SmallCNN"), ("features", "octave-bands", "feature:OctaveBands")],
 )
 def test_the_command_lists_it_with_its_package(python, kind, name, target):
-    listed = _run(python, "-c", "from musgenre.cli import main; main()", "list", kind)
+    listed = _run(python, "-c", "from musgenre.cli.main import main; main()", "list", kind)
     lines = [line.split() for line in listed.splitlines()]
     assert [name, "musgenre-plugin-example", f"musgenre_plugin_example.{target}"] in lines
     assert any(line[1] == "musgenre" for line in lines)
