@@ -198,7 +198,7 @@ class TestWriting:
 
 class TestConfigFile:
     def test_newer_format(self, model):
-        _edit(model / CONFIG_FILE, lambda pairs: pairs.update(format_version=2, library_version="9.1", novelty=1))
+        _edit(model / CONFIG_FILE, lambda pairs: pairs.update(format_version=3, library_version="9.1", novelty=1))
         with pytest.raises(
             ConfigError, match=r"format 3, by musgenre 9\.1; .* up to 2: .*pip install --upgrade musgenre"
         ):
