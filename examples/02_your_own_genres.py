@@ -107,11 +107,10 @@ config = musgenre.FinetuneConfig(
     windows_per_track=2,
     batch_size=8,
     augmentation=musgenre.Augmentation(time_mask=16, frequency_mask=16),
-    progress=False,
     seed=0,
 )
 backbone = musgenre.Component("vgg16-slim", {"width": 0.125, "dropout": 0.2})
-result = musgenre.finetune(train, valid=valid, backbone=backbone, config=config)
+result = musgenre.finetune(train, valid=valid, backbone=backbone, config=config, progress=False)
 
 print("epoch  train loss  valid loss  valid accuracy")
 for row in result.history:

@@ -155,10 +155,9 @@ config = musgenre.FinetuneConfig(
     head_learning_rate=5e-3,
     dropout=0.0,
     windows_per_track=2,
-    progress=False,
 )
 backbone = Component("two-layers", {"width": 48})
-result = musgenre.finetune(train, valid=valid, backbone=backbone, config=config)
+result = musgenre.finetune(train, valid=valid, backbone=backbone, config=config, progress=False)
 print(result.classifier.config.scores)
 
 try:

@@ -164,7 +164,7 @@ class TestBundled:
         assert sum(file.stat().st_size for file in BUNDLED[DEFAULT_MODEL].iterdir()) < 6_000_000
 
     def test_it_has_a_name(self, bundled, song):
-        named = musgenre.GenreClassifier.from_pretrained("vgg16-slim-gtzan-v1")
+        named = musgenre.GenreClassifier.from_pretrained("vgg16-slim-gtzan-v2")
         assert named.config == bundled.config
         assert named.predict((song, RATE)).probabilities == bundled.predict((song, RATE)).probabilities
 

@@ -95,6 +95,21 @@ def test_list_names_what_is_built_in():
     assert run("list", "singers").returncode == 2
 
 
+def test_export_writes_the_librarys_graph(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
+    component = musgenre.Component("vgg16-slim", {"width": 0.05, "dense_units": 8})
+    feature = musgenre.Component("logmel", {"n_fft": 256, "n_mels": 32})
+    config = musgenre.ModelConfig("tiny", ("drone", "hiss"), musgenre.AudioSpec(8_000), feature, component)
+    classifier = musgenre.GenreClassifier(musgenre.GenreNetwork.from_config(config), config)
+    classifier.save_pretrained(tmp_path / "model")
+    done = run("export", tmp_path / "model.onnx", "--model", tmp_path / "model")
+    assert done.returncode == 0, done.stderr
+    assert "24000 samples at 8000 Hz" in done.stdout
+    noise = np.random.default_rng(0).normal(scale=0.1, size=24_000).astype(np.float32)
+    (found,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"samples": noise[None]})
+    assert found[0] == pytest.approx(list(classifier.predict((noise, 8_000)).probabilities.values()), abs=1e-4)
+
+
 def test_demo_predicts_and_draws(tmp_path):
     from PIL import Image
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
+import shutil
+import sys
+import threading
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,14 +23,33 @@ from matplotlib.figure import Figure
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 import musgenre
+from musgenre.backbones.base import BACKBONES
 from musgenre.datasets import AudioFolder, MissingTrack, Track, TrackDataset
-from musgenre.errors import AudioFileError, ConfigError, DatasetError, ParameterError
-from musgenre.evaluation import CrossValidationReport, EvaluationReport, Recipe, compare, cross_validate, evaluate
-from musgenre.evaluation import folds as folds_module
-from musgenre.evaluation import reports as reports_module
+from musgenre.errors import (
+    AudioFileError,
+    ConfigError,
+    DatasetError,
+    MusgenreError,
+    ParameterError,
+    PluginError,
+    TrainingError,
+)
+from musgenre.evaluation import (
+    CrossValidationReport,
+    EvaluationReport,
+    Recipe,
+    compare,
+    cross_validate,
+    evaluate,
+    plugins,
+)
+from musgenre.evaluation import runs as runs_module
+from musgenre.evaluation import scores as scores_module
+from musgenre.features.base import FEATURES
 from musgenre.metrics import accuracy_interval, track_probabilities
 from musgenre.specs import AudioSpec, Component, Prediction, Windows
 from musgenre.training.plan import FinetuneConfig
+from musgenre.training.presets import preset
 
 LABELS = ("blues", "jazz", "metal", "pop", "rock")
 QUICK = settings(max_examples=6, deadline=None)
@@ -68,10 +91,20 @@ class Fake:
 def figures(report):
     """What does not depend on the order of tracks or labels."""
     pairs = dataclasses.asdict(report)
-    for name in ("predictions", "confusion", "labels", "genres", "window_reliability"):
+    for name in ("predictions", "confusion", "labels", "genres", "reliability", "windows"):
         del pairs[name]
     return {name: pytest.approx(value) for name, value in pairs.items()} | {
         name: value for name, value in pairs.items() if value is None or isinstance(value, str)
+    }
+
+
+def numbers(scores):
+    """What of scores does not depend on the order of labels."""
+    return {name: pytest.approx(getattr(scores, name)) for name in ("accuracy", "macro_f1", "top3_accuracy")} | {
+        "accuracy_interval": pytest.approx(scores.accuracy_interval),
+        "macro_f1_interval": pytest.approx(scores.macro_f1_interval),
+        "calibration_error": pytest.approx(scores.calibration_error),
+        "count": scores.count,
     }
 
 
@@ -105,11 +138,30 @@ class TestFigures:
         rows = [fake.rows(track.path) for track in data]
         truth = np.repeat([LABELS.index(track.label) for track in data], [len(part) for part in rows])
         shares = np.concatenate(rows)
-        assert report.windows == len(shares) > 100
-        assert report.window_accuracy == pytest.approx((shares.argmax(axis=1) == truth).mean())
+        predicted = shares.argmax(axis=1)
+        of = report.windows
+        assert of.count == len(shares) > 100
+        assert of.accuracy == pytest.approx(sklearn.metrics.accuracy_score(truth, predicted))
+        assert of.macro_f1 == pytest.approx(sklearn.metrics.f1_score(truth, predicted, average="macro"))
+        assert of.top3_accuracy == pytest.approx(sklearn.metrics.top_k_accuracy_score(truth, shares, k=3))
+        np.testing.assert_array_equal(of.confusion, sklearn.metrics.confusion_matrix(truth, predicted))
+        columns = sklearn.metrics.precision_recall_fscore_support(truth, predicted, zero_division=0)
+        for place, label in enumerate(LABELS):
+            assert dataclasses.astuple(of.genres[label]) == pytest.approx([column[place] for column in columns])
         expected = multiclass_calibration_error(torch.tensor(shares), torch.tensor(truth), num_classes=5, n_bins=15)
-        assert report.window_calibration_error == pytest.approx(float(expected), abs=1e-6)
-        assert report.window_calibration_error != pytest.approx(report.calibration_error, abs=0.01)
+        assert of.calibration_error == pytest.approx(float(expected), abs=1e-6)
+        assert of.calibration_error != pytest.approx(report.calibration_error, abs=0.01)
+
+    def test_the_intervals_of_windows_are_over_artists_too(self, report):
+        data, fake = dataset(), Fake()
+        rows = [fake.rows(track.path) for track in data]
+        right = [(row.argmax(axis=1) == LABELS.index(t.label)).tolist() for row, t in zip(rows, data, strict=True)]
+        groups = [track.group for track, row in zip(data, rows, strict=True) for _ in row]
+        hits = np.concatenate(right).astype(int)
+        # Groups are drawn, so that windows in place of tracks change nothing of the draws.
+        assert report.windows.accuracy_interval == pytest.approx(
+            accuracy_interval(np.ones_like(hits), hits, groups=groups)
+        )
 
     def test_intervals_are_over_artists(self, report):
         truth = [LABELS.index(row.label) for row in report.predictions]
@@ -129,7 +181,14 @@ class TestFigures:
 
     def test_a_track_without_a_group_is_its_own_whatever_its_name(self):
         tracks = [song(0, label="jazz"), song(1, label="jazz", group="000"), song(2, label="pop", group="000")]
-        assert evaluate(Fake(), TrackDataset(tracks, labels=LABELS, name="made")).groups == 2
+        report = evaluate(Fake(), TrackDataset(tracks, labels=LABELS, name="made"))
+        assert report.groups == 2
+        assert "2 groups" in report.to_markdown()
+
+    def test_a_report_says_when_no_artist_is_known(self):
+        tracks = [song(n, label="jazz") for n in range(3)]
+        text = evaluate(Fake(), TrackDataset(tracks, labels=LABELS, name="made")).to_markdown()
+        assert "no groups known, so that the intervals are over tracks" in text
 
     @QUICK
     @given(seed=st.integers(0, 999))
@@ -137,9 +196,12 @@ class TestFigures:
         data = dataset()
         order = np.random.default_rng(seed).permutation(len(data))
         shuffled = evaluate(Fake(), data.select(data[place].id for place in order))
-        assert dataclasses.asdict(shuffled) | {"predictions": (), "window_reliability": ()} == dataclasses.asdict(
-            report
-        ) | figures(report) | {"predictions": (), "window_reliability": ()}
+        for name, value in figures(report).items():
+            assert getattr(shuffled, name) == value, name
+        for name, value in numbers(report.windows).items():
+            assert getattr(shuffled.windows, name) == value, name
+        assert shuffled.confusion == report.confusion
+        assert shuffled.windows.confusion == report.windows.confusion
         assert sorted(shuffled.predictions, key=lambda row: row.id) == list(report.predictions)
 
     @QUICK
@@ -149,9 +211,12 @@ class TestFigures:
         other = evaluate(Fake(labels), dataset())
         for name, value in figures(report).items():
             assert getattr(other, name) == value
+        for name, value in numbers(report.windows).items():
+            assert getattr(other.windows, name) == value
         assert other.labels == labels
-        np.testing.assert_array_equal(other.confusion, np.array(report.confusion)[np.ix_(order, order)])
-        assert other.genres == report.genres
+        for one, two in ((other, report), (other.windows, report.windows)):
+            np.testing.assert_array_equal(one.confusion, np.array(two.confusion)[np.ix_(order, order)])
+            assert one.genres == two.genres
 
     def test_a_dataset_may_lack_genres_and_may_not_add_any(self):
         few = dataset(labels=("rock", "jazz"))
@@ -196,7 +261,7 @@ class TestFigures:
         report = musgenre.evaluate(classifier, data)
         predictions = classifier.predict([track.path for track in data])
         assert report.accuracy == np.mean([p.label == t.label for p, t in zip(predictions, data, strict=True)])
-        assert report.windows == sum(len(prediction.windows.start_seconds) for prediction in predictions)
+        assert report.windows.count == sum(len(prediction.windows.start_seconds) for prediction in predictions)
         assert report.model == "tiny"
 
 
@@ -309,10 +374,15 @@ class TestFiles:
     def test_markdown_shows_the_figures(self, report):
         text = report.to_markdown()
         low, high = report.accuracy_interval
-        assert f"| accuracy | {100 * report.accuracy:.1f} % | {100 * low:.1f} – {100 * high:.1f} % |" in text
+        accuracy = f"| accuracy | {100 * report.accuracy:.1f} % | {100 * low:.1f} – {100 * high:.1f} % |"
+        assert f"{accuracy} {100 * report.windows.accuracy:.1f} % |" in text
         assert f"| macro F1 | {report.macro_f1:.3f} |" in text
-        jazz = report.genres["jazz"]
-        assert f"| jazz | {100 * jazz.precision:.1f} % | {100 * jazz.recall:.1f} % | {jazz.f1:.3f} | 12 |" in text
+        assert f"| top-3 accuracy | {100 * report.top3_accuracy:.1f} % |  | " in text
+        jazz, windows = report.genres["jazz"], report.windows.genres["jazz"]
+        row = f"| jazz | {100 * jazz.precision:.1f} % | {100 * jazz.recall:.1f} % | {jazz.f1:.3f} | 12 |"
+        assert f"{row} {100 * windows.precision:.1f} % |" in text
+        assert f"| {windows.f1:.3f} | {windows.support} |\n" in text
+        assert "20 groups" in text
         assert f"| jazz | {' | '.join(map(str, report.confusion[1]))} |" in text
         assert "The model: 12 tracks of elsewhere." in text
 
@@ -364,14 +434,15 @@ class TestCompare:
 def trained(monkeypatch):
     """Puts a classifier that is known in place of fine-tuning, and leaves out intervals; gives what was trained."""
     calls = []
-    for name in ("accuracy_interval", "bootstrap_interval"):
-        monkeypatch.setattr(reports_module, name, lambda *_, **__: (0.0, 1.0))
+    monkeypatch.setattr(scores_module, "bootstrap_interval", lambda *_, **__: (0.0, 1.0))
 
-    def finetune(train, *, backbone, feature, config):
+    def finetune(train, *, backbone, feature, config, **options):
         calls.append((train, config.seed))
+        finetune.options.append(options)
         return SimpleNamespace(classifier=Fake())
 
-    monkeypatch.setattr(folds_module, "finetune", finetune)
+    finetune.options = []
+    monkeypatch.setattr(runs_module, "finetune", finetune)
     return calls
 
 
@@ -395,8 +466,11 @@ class TestCrossValidation:
         expected = figures(report)
         for name in expected.keys() - {"model", "trained_on", "accuracy_interval", "macro_f1_interval"}:
             assert getattr(pooled, name) == expected[name], name
-        np.testing.assert_allclose(pooled.window_reliability, report.window_reliability)
-        assert pooled.confusion == report.confusion
+        np.testing.assert_allclose(pooled.windows.reliability, report.windows.reliability)
+        for one, two in ((pooled, report), (pooled.windows, report.windows)):
+            assert one.confusion == two.confusion
+            assert one.genres == two.genres
+            assert one.top3_accuracy == two.top3_accuracy
 
     def test_mean_and_deviations(self, trained):
         report = cross_validate(dataset(), folds=4, seeds=(0, 1, 2))
@@ -423,21 +497,23 @@ class TestCrossValidation:
         whole = cross_validate(dataset(), folds=4, seeds=(0, 1))
         count = len(trained)
         assert count == 8
-        finetune = folds_module.finetune
+        finetune = runs_module.finetune
 
         def interrupt(train, **options):
             if len(trained) == count + 3:
                 raise KeyboardInterrupt
             return finetune(train, **options)
 
-        monkeypatch.setattr(folds_module, "finetune", interrupt)
+        monkeypatch.setattr(runs_module, "finetune", interrupt)
         with pytest.raises(KeyboardInterrupt):
             cross_validate(dataset(), folds=4, seeds=(0, 1), directory=tmp_path / "a" / "b")
         names = sorted(path.name for path in (tmp_path / "a" / "b").iterdir())
         assert names == ["seed0-fold0.json", "seed0-fold1.json", "seed0-fold2.json"]
-        monkeypatch.setattr(folds_module, "finetune", finetune)
-        quiet = Recipe(config=FinetuneConfig(progress=False, workers=2))
-        again = cross_validate(dataset(), recipe=quiet, folds=4, seeds=(0, 1), directory=tmp_path / "a" / "b")
+        monkeypatch.setattr(runs_module, "finetune", finetune)
+        quiet = Recipe(config=FinetuneConfig(cache=tmp_path / "kept", name="mine"))
+        again = cross_validate(
+            dataset(), recipe=quiet, folds=4, seeds=(0, 1), directory=tmp_path / "a" / "b", workers=2
+        )
         assert len(trained) == count + 8
         assert again == whole
         cross_validate(dataset(), folds=4, seeds=(0, 1), directory=tmp_path / "a" / "b")
@@ -460,7 +536,7 @@ class TestCrossValidation:
         count = len(trained)
         options = {"dataset": dataset(), "folds": 4} | options
         if version := options.pop("version", None):
-            monkeypatch.setattr(folds_module.importlib.metadata, "version", lambda _: version)
+            monkeypatch.setattr(runs_module.importlib.metadata, "version", lambda _: version)
         with pytest.raises(ConfigError, match=rf"fold1.json.*other {told}\. Name another directory"):
             cross_validate(options.pop("dataset"), directory=tmp_path, **options)
         assert len(trained) == count
@@ -478,10 +554,71 @@ class TestCrossValidation:
             cross_validate(TrackDataset(tracks, labels=LABELS, name="made"), folds=4)
         assert trained == []
 
-    @pytest.mark.parametrize("wrong", [{"folds": 1}, {"jobs": 0}, {"seeds": ()}, {"seeds": (1, 1)}, {"seeds": (-1,)}])
-    def test_numbers_out_of_range(self, trained, wrong):
-        with pytest.raises(ParameterError):
+    def test_a_recording_in_two_files_is_refused_before_training(self, trained, genre_folder, tmp_path):
+        shutil.copytree(genre_folder, tmp_path / "data")
+        shutil.copy(tmp_path / "data" / "hiss" / "0.wav", tmp_path / "data" / "hiss" / "copy.wav")
+        data = AudioFolder(tmp_path / "data")
+        with pytest.raises(DatasetError, match=r"recording hiss/(0|copy)\.wav \(also hiss/(0|copy)\.wav\) on both"):
+            cross_validate(data, folds=4)
+        assert trained == []
+
+    def test_tracks_are_divided_whatever_their_artist_only_if_leakage_is_allowed(self, trained, tmp_path):
+        data = dataset()
+        with pytest.raises(DatasetError, match=r"group artist .* on both sides"):
+            cross_validate(data, folds=4, groups=None)
+        assert trained == []
+        report = cross_validate(data, folds=4, groups=None, allow_leakage=True, directory=tmp_path)
+        assert report.leaky
+        assert report.groups is None
+        assert all(pooled.leaky for pooled in report.pooled)
+        assert json.loads(report.to_json())["leaky"] is True
+        assert report.to_markdown().splitlines()[0] == "# vgg16 on made: 4 folds (leaky)"
+        assert report.to_markdown().count("**Leaky") == 2
+        assert all({track.group for track in train} == {track.group for track in data} for train, _ in trained)
+        with pytest.raises(DatasetError, match="group"):  # what is kept does not make it clean
+            cross_validate(data, folds=4, groups=None, directory=tmp_path)
+
+    def test_where_no_artist_is_known_there_is_nothing_to_allow(self, trained):
+        tracks = [dataclasses.replace(track, group=None) for track in dataset()]
+        data = TrackDataset(tracks, labels=LABELS, name="made")
+        assert not cross_validate(data, folds=4, groups=None).leaky
+
+    def test_clean_folds_are_not_called_leaky(self, trained):
+        report = cross_validate(dataset(), folds=4, allow_leakage=True)
+        assert not report.leaky
+        assert report.to_markdown().startswith("# vgg16 on made: 4 folds, groups kept apart\n")
+        assert "leaky" not in report.to_markdown().lower()
+
+    def test_a_genre_of_one_track_is_refused_before_training(self, trained):
+        data = TrackDataset([*dataset(), song(99, label="polka")], labels=(*LABELS, "polka"), name="made")
+        with pytest.raises(DatasetError, match=r"polka \(1\)"):
+            cross_validate(data, folds=4)
+        assert trained == []
+
+    @pytest.mark.parametrize(
+        ("wrong", "told"),
+        [
+            ({"folds": 1}, "folds"),
+            ({"groups": "album"}, "groups must be 'artist' or None"),
+            ({"jobs": 0}, "jobs"),
+            ({"jobs": -2}, "jobs"),
+            ({"seeds": ()}, "seeds"),
+            ({"seeds": (1, 1)}, "seeds"),
+            ({"seeds": (-1,)}, "seeds"),
+            ({"workers": -1}, "workers"),
+            ({"job": 2}, r"no option 'job'\. Close: jobs\."),
+            ({"resume": True}, "no option 'resume'"),
+            ({"epochs": 3}, "what is learnt is the recipe's"),
+        ],
+    )
+    def test_options_that_cannot_be_used(self, trained, wrong, told):
+        with pytest.raises(ParameterError, match=told):
             cross_validate(dataset(), **wrong)
+        assert trained == []
+
+    def test_options_of_a_run_reach_it(self, trained):
+        cross_validate(dataset(), folds=4, workers=2, progress=False, seeds=[1])
+        assert runs_module.finetune.options == [{"workers": 2, "progress": False}] * 4
 
     def test_a_place_that_cannot_be_written(self, trained, tmp_path):
         (tmp_path / "file").write_text("")
@@ -489,29 +626,101 @@ class TestCrossValidation:
             cross_validate(dataset(), folds=4, directory=tmp_path / "file")
         assert trained == []
 
-    def test_processes_change_nothing(self, genre_folder, tmp_path):
-        config = FinetuneConfig(
-            audio=AudioSpec(8_000, window_seconds=1.0, hop_seconds=1.0), head_epochs=1, epochs=0, progress=False
-        )
-        mel = Component("logmel", {"n_fft": 512, "hop_length": 128, "n_mels": 32})
-        recipe = Recipe(Component("vgg16-slim", {"width": 0.05, "dense_units": 8}), mel, config)
+
+CONFIG = FinetuneConfig(audio=AudioSpec(8_000, window_seconds=1.0, hop_seconds=1.0), head_epochs=1, epochs=0)
+MEL = Component("logmel", {"n_fft": 512, "hop_length": 128, "n_mels": 32})
+
+
+class TestProcesses:
+    def test_they_change_nothing(self, genre_folder, tmp_path):
+        recipe = Recipe(Component("vgg16-slim", {"width": 0.05, "dense_units": 8}), MEL, CONFIG)
         data = AudioFolder(genre_folder)
         two = musgenre.cross_validate(data, recipe=recipe, folds=2, jobs=2, directory=tmp_path)
-        one = musgenre.cross_validate(data, recipe=recipe, folds=2)
+        one = musgenre.cross_validate(data, recipe=recipe, folds=2, progress=False)
         assert len(list(tmp_path.iterdir())) == 2
         shares = [[row.probabilities for row in report.pooled[0].predictions] for report in (one, two)]
         np.testing.assert_allclose(*shares, atol=1e-4)
-        assert one.pooled[0].windows == 16
+        assert one.pooled[0].windows.count == 16
+
+    def test_what_is_registered_here_alone_reaches_them(self, genre_folder, monkeypatch):
+        monkeypatch.setattr(BACKBONES, "_registered", {})
+        monkeypatch.setattr(FEATURES, "_registered", {})
+
+        @musgenre.register_feature("folds-mel")
+        def mel(*, sample_rate: int):
+            return FEATURES.build("logmel", {"sample_rate": sample_rate, **MEL.options})
+
+        @musgenre.register_backbone("folds-slim")
+        def slim(*, in_channels: int = 1):
+            return BACKBONES.build("vgg16-slim", {"in_channels": in_channels, "width": 0.05, "dense_units": 8})
+
+        data = AudioFolder(genre_folder)
+        recipe = Recipe("folds-slim", "folds-mel", CONFIG)
+        report = musgenre.cross_validate(data, recipe=recipe, folds=2, jobs=2)
+        assert report.recipe["backbone"]["name"] == "folds-slim"
+        assert report.pooled[0].tracks == 8
+
+    def test_what_cannot_be_sent_is_named(self, trained, monkeypatch):
+        monkeypatch.setattr(BACKBONES, "_registered", {})
+        lock = threading.Lock()
+
+        @musgenre.register_backbone("locked")
+        def locked(*, in_channels: int):
+            return lock
+
+        with pytest.raises(PluginError, match=r"backbone 'locked' cannot be sent.*jobs=1"):
+            cross_validate(dataset(), recipe=Recipe("locked", "logmel"), folds=4, jobs=2)
+        cross_validate(dataset(), recipe=Recipe("locked", "logmel"), folds=4)  # trained here nothing travels
+
+    def test_what_cannot_be_imported_there_is_named(self, monkeypatch):
+        module = ModuleType("only_here")
+        exec("def only(*, sample_rate): pass", vars(module))
+        monkeypatch.setitem(sys.modules, "only_here", module)
+        monkeypatch.setattr(FEATURES, "_registered", {"only": module.only})
+        parcels = plugins.packed(Recipe("vgg16-slim", "only"))
+        assert [parcel[:2] for parcel in parcels] == [("feature", "only")]
+        monkeypatch.delitem(sys.modules, "only_here")
+        with pytest.raises(PluginError, match=r"feature 'only'.*only_here.*installed package"):
+            plugins.unpack(parcels)
+
+    def test_only_what_is_registered_here_travels(self, monkeypatch):
+        monkeypatch.setattr(BACKBONES, "_registered", {})
+        assert plugins.packed(Recipe("vgg16-slim", "mfcc")) == []
+
+        @musgenre.register_backbone("family/")
+        def family(member: str):
+            def make(*, in_channels: int = 1):
+                return member
+
+            return make
+
+        kind, name, _ = plugins.packed(Recipe("family/small", "mfcc"))[0]
+        assert (kind, name) == ("backbone", "family/small")
+
+    def test_a_run_that_breaks_off_is_told_without_its_network(self, monkeypatch):
+        def finetune(*_, **__):
+            raise TrainingError("The loss is NaN.", result=threading.Lock())
+
+        monkeypatch.setattr(runs_module, "finetune", finetune)
+        data = dataset()
+        run = runs_module.FoldRun(data, data, Recipe(), seed=3, fold=1)
+        with pytest.raises(MusgenreError, match=r"Seed 3, fold 1: The loss is NaN\.") as caught:
+            run.finish_apart([])
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 class TestRecipe:
+    def test_a_preset(self):
+        chosen = preset("paper")
+        assert Recipe.read("paper") == Recipe(chosen.backbone, chosen.feature, chosen.config)
+
     def test_a_name_or_a_file(self, tmp_path):
         assert Recipe.read("vgg16-slim") == Recipe("vgg16-slim")
         path = tmp_path / "recipe.json"
-        config = {"head_epochs": 3, "hidden": [4], "unfreeze": "all", "cache": "kept", "audio": {"sample_rate": 8000}}
+        config = {"head_epochs": 3, "hidden": [4], "freeze": "all", "cache": "kept", "audio": {"sample_rate": 8000}}
         path.write_text(json.dumps({"backbone": {"name": "vgg16", "options": {"weights": None}}, "config": config}))
         expected = FinetuneConfig(
-            head_epochs=3, hidden=(4,), unfreeze="all", cache=Path("kept"), audio=AudioSpec(sample_rate=8_000)
+            head_epochs=3, hidden=(4,), freeze="all", cache=Path("kept"), audio=AudioSpec(sample_rate=8_000)
         )
         assert Recipe.read(str(path)) == Recipe(Component("vgg16", {"weights": None}), config=expected)
 

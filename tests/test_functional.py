@@ -85,6 +85,38 @@ class TestMelFilterbank:
         with pytest.raises(ParameterError, match=next(iter(wrong))):
             functional.mel_filterbank(**{"sample_rate": 22_050} | wrong)
 
+    @SETTINGS
+    @given(
+        sample_rate=st.sampled_from([8000, 16_000, 22_050, 44_100]),
+        n_fft=st.sampled_from([63, 256, 512, 1024, 2048]),
+        n_mels=st.integers(1, 140),
+        f_min_hz=st.floats(0, 1500),
+        f_max_hz=st.none() | st.floats(1600, 4000),
+    )
+    @pytest.mark.filterwarnings("ignore:Empty filters", "ignore:Some of")
+    def test_is_librosas_bit_for_bit(self, sample_rate, n_fft, n_mels, f_min_hz, f_max_hz):
+        bank = functional.mel_filterbank(
+            sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels, f_min_hz=f_min_hz, f_max_hz=f_max_hz
+        )
+        expected = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min_hz, fmax=f_max_hz)
+        assert bank.dtype == torch.float64
+        np.testing.assert_array_equal(bank.numpy(), expected)
+
+    def test_warns_of_silent_bands_as_librosa_does(self):
+        with pytest.warns(UserWarning, match="Empty filters"):
+            librosa.filters.mel(sr=22_050, n_fft=256, n_mels=128)
+        with pytest.warns(UserWarning, match="Some of 128 mel bands are empty with n_fft=256"):
+            functional.mel_filterbank(sample_rate=22_050, n_fft=256, n_mels=128)
+
+    @pytest.mark.parametrize("n_mels", [1, 20, 64, 128])
+    def test_nothing_is_heard_outside_of_the_groups(self, n_mels):
+        bank = functional.mel_filterbank(sample_rate=22_050, n_mels=n_mels)
+        covered = torch.zeros_like(bank)
+        for bands, bins in functional.mel_groups(bank):
+            covered[bands, bins] += 1
+        assert covered.max() == 1
+        assert bank[covered == 0].count_nonzero() == 0
+
     def test_bands_that_do_not_fit(self):
         with pytest.raises(ParameterError, match=r"33 bins by frames, not \(32, 5\)"):
             functional.mel_spectrogram(torch.zeros(32, 5), filterbank=torch.zeros(4, 33))
@@ -92,6 +124,42 @@ class TestMelFilterbank:
     def test_errors_are_caught_by_both_names(self):
         assert issubclass(ParameterError, MusgenreError)
         assert issubclass(ParameterError, ValueError)
+
+
+class TestMelPowerSpectrogram:
+    """In blocks and at once."""
+
+    @SETTINGS
+    @given(
+        shape=st.sampled_from([(1,), (900,), (2, 30_000), (3, 2, 5000)]),
+        n_fft=st.sampled_from([16, 63, 256, 2048]),
+        hop_length=st.integers(100, 700),
+        n_mels=st.integers(1, 40),
+    )
+    @pytest.mark.filterwarnings("ignore:Some of")
+    def test_is_the_two_steps(self, shape, n_fft, hop_length, n_mels):
+        waveform = torch.randn(shape, dtype=torch.float64)
+        bank, window = functional.mel_filterbank(sample_rate=8000, n_fft=n_fft, n_mels=n_mels), torch.hann_window(n_fft)
+        power = functional.power_spectrogram(waveform, n_fft=n_fft, hop_length=hop_length, window=window)
+        mel = functional.mel_power_spectrogram(waveform, window=window, hop_length=hop_length, filterbank=bank)
+        torch.testing.assert_close(mel, functional.mel_spectrogram(power, filterbank=bank))
+
+    def test_many_blocks_have_gradients(self):
+        waveform = torch.randn(1, 60_000, dtype=torch.float64, requires_grad=True)
+        bank, window = functional.mel_filterbank(sample_rate=8000, n_fft=512, n_mels=8), torch.hann_window(512).double()
+        power = functional.power_spectrogram(waveform, n_fft=512, hop_length=128, window=window)
+        twice = [
+            functional.mel_power_spectrogram(waveform, window=window, hop_length=128, filterbank=bank),
+            functional.mel_spectrogram(power, filterbank=bank),
+        ]
+        found, expected = (torch.autograd.grad(mel.log1p().sum(), waveform)[0] for mel in twice)
+        torch.testing.assert_close(found, expected)
+
+    def test_a_filterbank_that_does_not_fit(self):
+        with pytest.raises(ParameterError, match="needs 33 bins, not 32"):
+            functional.mel_power_spectrogram(
+                torch.zeros(100), window=torch.ones(64), hop_length=16, filterbank=torch.zeros(4, 32)
+            )
 
 
 class TestToDecibel:

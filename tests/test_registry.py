@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from musgenre.errors import ConfigError, ParameterError, PluginError, UnknownNameError
-from musgenre.registry import Entry, Registry
+from musgenre.registry import Entry, Registry, unknown_name
 
 GROUP = "musgenre.tests.shapes"
 GOOD = "def square(*, side, times=1): return side * side * times\n"
@@ -275,3 +275,96 @@ class TestRegistering:
         for factory in (lambda root, split: 1, lambda **options: 1, lambda *roots: 1, lambda root, **options: 1):
             with pytest.raises(PluginError, match="name every option"):
                 registry.register("other")(factory)
+
+
+class TestFamilies:
+    """Names that another library knows: ``"polygon/4"`` is what the function under ``"polygon/"`` gives for ``"4"``."""
+
+    SOURCE = (
+        "from musgenre.registry import unknown_name\n"
+        "known = ('3', '4')\n"
+        "def find(sides):\n"
+        "    if sides not in known: raise unknown_name(sides, kind='polygon', names=known)\n"
+        "    def perimeter(*, side=1): return int(sides) * side\n"
+        "    return perimeter\n"
+    )
+
+    @pytest.fixture
+    def polygons(self, registry):
+        @registry.register("polygon/")
+        def polygon(sides):
+            if sides == "0":
+                raise ZeroDivisionError("no sides")
+            return lambda *, side=1: int(sides) * side
+
+        return registry
+
+    def test_a_member(self, polygons):
+        assert polygons.build("polygon/4", {"side": 3}) == 12
+        assert polygons.accepts("polygon/5", "side")
+        assert not polygons.accepts("polygon/5", "sides")
+
+    def test_announced_by_a_package(self, registry, install):
+        module = install(self.SOURCE, name="polygon/", attribute="find")
+        assert Entry("polygon/", "shape-pack", f"{module}:find") in registry.entries()
+        assert module not in sys.modules
+        assert registry.build("polygon/3", {"side": 2}) == 6
+        with pytest.raises(UnknownNameError, match="no polygon '33'"):
+            registry.get("polygon/33")
+
+    def test_built_in(self):
+        registry = Registry("x", group=GROUP, builtins={"root/": "math:sqrt", "text/": "ascii:ascii"})
+        with pytest.raises(PluginError, match="'root/4' cannot be had from its family: TypeError"):
+            registry.get("root/4")  # the root of a text
+        with pytest.raises(PluginError, match=r"'text/' of musgenre .ascii:ascii. failed to import"):
+            registry.get("text/4")
+
+    def test_listed_once_without_members(self, polygons):
+        assert polygons.names() == ["ordered", "polygon/", "root"]
+        assert "polygon/" in polygons
+
+    def test_the_rest_may_have_slashes(self, registry):
+        registry.register("path/")(lambda rest: lambda *, side=1: rest)
+        assert registry.build("path/a/b", {}) == "a/b"
+
+    def test_a_name_of_its_own_goes_before_the_family(self, polygons):
+        polygons.register("polygon/4")(lambda *, side: "mine")
+        assert polygons.build("polygon/4", {"side": 1}) == "mine"
+        assert polygons.build("polygon/5", {"side": 1}) == 5
+
+    def test_the_family_alone_is_no_factory(self, polygons):
+        with pytest.raises(UnknownNameError, match="'polygon/' begins the names of a family"):
+            polygons.get("polygon/")
+
+    def test_no_such_family(self, polygons):
+        with pytest.raises(UnknownNameError, match=r"no shape 'polygone/4'.*All: ordered, polygon/, root"):
+            polygons.get("polygone/4")
+
+    def test_options_are_checked_as_ever(self, polygons):
+        with pytest.raises(ConfigError, match="'polygon/4' has no option 'sides'"):
+            polygons.build("polygon/4", {"sides": 3})
+
+    def test_a_member_must_name_its_options(self, registry):
+        registry.register("any/")(lambda name: lambda **options: name)
+        with pytest.raises(PluginError, match=r"'any/x' takes \*\*options"):
+            registry.get("any/x")
+
+    def test_what_fails_inside_is_chained(self, polygons):
+        with pytest.raises(PluginError, match=r"'polygon/0' cannot be had from its family.*no sides") as caught:
+            polygons.get("polygon/0")
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+    @pytest.mark.parametrize(
+        "function", [lambda: 1, lambda name, other: 1, lambda *, name: 1, lambda *names: 1, lambda **names: 1]
+    )
+    def test_a_family_takes_one_name(self, registry, function):
+        with pytest.raises(PluginError, match="'any/' must take one thing, the name of a shape"):
+            registry.register("any/")(function)
+        assert "any/" not in registry
+
+    def test_few_names_are_listed_and_many_counted(self):
+        few = str(unknown_name("x", kind="shape", names=["a", "b"]))
+        many = str(unknown_name("n7000", kind="shape", names=[f"n{number}" for number in range(900)]))
+        assert few == "There is no shape 'x'. All: a, b."
+        assert "Close: n700" in many
+        assert many.endswith("There are 900 others.")

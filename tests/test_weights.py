@@ -21,7 +21,8 @@ from torch import nn
 
 from musgenre import weights
 from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
-from musgenre.errors import ConfigError, UnknownNameError, WeightsError
+from musgenre.classifier import GenreClassifier
+from musgenre.errors import ConfigError, ParameterError, UnknownNameError, WeightsError
 from musgenre.network import GenreNetwork
 from musgenre.specs import AudioSpec, Component, ModelConfig
 from musgenre.weights import CONFIG_FILE, WEIGHTS_FILE
@@ -328,6 +329,137 @@ class TestLocate:
         with pytest.raises(WeightsError, match=r"There is no model .*expected a directory") as caught:
             weights.locate(name)
         assert weights.DEFAULT_MODEL in str(caught.value)
+
+
+class TestBundledNames:
+    def test_every_name_is_a_directory_of_the_package(self):
+        assert all(directory.is_relative_to(Path(weights.__file__).parent) for directory in weights.BUNDLED.values())
+        assert weights.BUNDLED["yamnet-gtzan"] == weights.BUNDLED["yamnet-gtzan-v1"]
+        assert weights.DEFAULT_MODEL in weights.BUNDLED
+
+    def test_an_alias(self, model, monkeypatch):
+        monkeypatch.setattr(weights, "BUNDLED", {"tiny-v2": model, "tiny": model})
+        assert weights.locate("tiny") == weights.locate("tiny-v2") == model
+
+    def test_a_retired_name_says_what_replaced_it(self, model, monkeypatch):
+        monkeypatch.setattr(weights, "BUNDLED", {"tiny-v2": model})
+        monkeypatch.setattr(weights, "RETIRED", {"tiny-v1": "tiny-v2"})
+        with pytest.raises(WeightsError, match=r"'tiny-v1' is no longer in musgenre: 'tiny-v2' replaced it"):
+            weights.locate("tiny-v1")
+
+    def test_the_retired_are_replaced_by_later_versions_of_the_same(self):
+        for old, new in weights.RETIRED.items():
+            (name, _, before), (same, _, after) = old.rpartition("-v"), new.rpartition("-v")
+            assert name == same
+            assert int(before) < int(after)
+
+
+@pytest.fixture
+def somewhere(monkeypatch: pytest.MonkeyPatch) -> type[Backbone]:
+    """A backbone whose weights have a name: ``"somewhere"`` is a matrix of twos; a path's length is another number."""
+    monkeypatch.setattr(BACKBONES, "_registered", {})
+
+    @BACKBONES.register("somewhere-net")
+    class Named(Backbone):
+        named_weights = ("somewhere",)
+
+        def __init__(self, *, in_channels: int, weights: str | None = None) -> None:
+            super().__init__()
+            self.layer = nn.Linear(in_channels, 4)
+            self.norm = nn.BatchNorm1d(4)
+            self.out_features = 4
+            self.expects = InputSpec(channels=in_channels)
+            self.came_from = weights
+            if weights is not None:
+                nn.init.constant_(self.layer.weight, 2.0 if weights == "somewhere" else len(weights))
+
+        def stages(self):
+            return [self.layer]
+
+        def forward(self, feature):
+            return self.norm(self.layer(feature.mean(dim=(-2, -1))))
+
+    return Named
+
+
+class TestHeadOnly:
+    config = replace(CONFIG, backbone=Component("somewhere-net", {"weights": "somewhere"}))
+
+    @pytest.fixture
+    def built(self, somewhere):
+        torch.manual_seed(0)
+        return GenreNetwork.from_config(self.config, pretrained=True).eval()
+
+    @pytest.fixture
+    def head(self, built, tmp_path):
+        weights.save(tmp_path / "head", config=self.config, network=built, head_only=True)
+        return tmp_path / "head"
+
+    def test_holds_everything_but_the_backbone(self, head, built):
+        names = set(load_file(head / WEIGHTS_FILE))
+        assert names == {name for name in built.state_dict() if not name.startswith("backbone.")}
+        assert json.loads((head / CONFIG_FILE).read_text())["backbone"]["options"] == {"weights": "somewhere"}
+
+    def test_the_backbone_comes_from_its_source(self, head, built):
+        config, loaded = weights.load(head)
+        assert config == self.config
+        assert loaded.backbone.came_from == "somewhere"
+        head_of = {name: t for name, t in built.state_dict().items() if name.startswith("head.")}
+        assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in head_of.items())
+        assert torch.equal(loaded.backbone.layer.weight, built.backbone.layer.weight)
+
+    def test_or_from_a_file_that_the_user_names(self, head):
+        config, loaded = weights.load(head, backbone_weights=Path("abc"))
+        assert loaded.backbone.came_from == "abc"
+        assert (loaded.backbone.layer.weight == 3).all()
+        assert config == self.config
+        classifier = GenreClassifier.from_pretrained(head, backbone_weights="abcd")
+        assert classifier.network.backbone.came_from == "abcd"
+
+    def test_saved_again_whole(self, head, tmp_path):
+        config, loaded = weights.load(head)
+        weights.save(tmp_path / "whole", config=config, network=loaded)
+        read, whole = weights.load(tmp_path / "whole")
+        assert read.backbone.options == {}
+        assert whole.backbone.came_from is None
+        assert _equal(whole, loaded)
+
+    @pytest.mark.parametrize("source", ["/etc/passwd", "../../x.h5", "imagenet", "", 0, True, ["somewhere"], {"a": 1}])
+    def test_a_configuration_names_known_sources_only(self, head, source):
+        _edit(head / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].update(weights=source))
+        with pytest.raises(ConfigError, match=r"does not: the backbone 'somewhere-net' knows 'somewhere'"):
+            weights.load(head)
+        with pytest.raises(ConfigError, match="does not"):
+            weights.load(head, backbone_weights="mine.h5")
+
+    def test_a_backbone_without_named_weights(self, model):
+        _edit(model / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].update(weights="audioset"))
+        with pytest.raises(ConfigError, match="'vgg16-slim' knows no names"):
+            weights.load(model)
+
+    def test_the_users_file_is_for_models_without(self, model):
+        with pytest.raises(ParameterError, match="leave backbone_weights out"):
+            weights.load(model, backbone_weights="mine.h5")
+
+    @pytest.mark.parametrize("options", [{}, {"weights": None}, {"weights": "my/own.pth"}])
+    def test_is_refused_where_nobody_else_has_the_weights(self, options, built, tmp_path):
+        config = replace(self.config, backbone=Component("somewhere-net", options))
+        with pytest.raises(ConfigError, match="must name them"):
+            weights.save(tmp_path / "new", config=config, network=built, head_only=True)
+        assert not (tmp_path / "new").exists()
+
+    def test_what_does_not_fit_is_named(self, head):
+        tensors = load_file(head / WEIGHTS_FILE)
+        tensors["backbone.layer.weight"] = torch.zeros(4, 1)
+        del tensors["head.1.bias"]
+        save_file(tensors, head / WEIGHTS_FILE)
+        with pytest.raises(WeightsError, match=r"missing: head\.1\.bias; unexpected: backbone\.layer\.weight"):
+            weights.load(head)
+
+    def test_a_whole_model_without_its_backbone_is_refused(self, head):
+        _edit(head / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].clear())
+        with pytest.raises(WeightsError, match=r"missing: backbone\.layer\.bias"):
+            weights.load(head)
 
 
 _ASK = """

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal, cast, overload
+from typing import Literal, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from musgenre import weights
+from musgenre import hearing, weights
 from musgenre.audio import AudioSource, AudioWindows
 from musgenre.errors import MusgenreError, ParameterError
+from musgenre.inference import Inference, Runtime
 from musgenre.metrics import track_probabilities
 from musgenre.network import GenreNetwork
+from musgenre.parallel import Workers
 from musgenre.specs import ModelConfig, Prediction, Windows
 
 Floats = npt.NDArray[np.float64]
+R = TypeVar("R")
 
 
 class GenreClassifier:
@@ -32,6 +34,8 @@ class GenreClassifier:
         network: The trained network.
         config: What the network is and how it hears.
         device: Where it runs, such as ``"cuda"``; by default CUDA where there is a GPU, else the CPU.
+        runtime: What computes :meth:`predict`: ``"torch"``, or ``"onnx"`` for ONNX Runtime, which is an extra, takes
+            some seconds to begin with and needs about a third less time on a CPU then.
 
     Attributes:
         network: The network, in evaluation mode.
@@ -46,10 +50,18 @@ class GenreClassifier:
         (True, (2, 10))
     """
 
-    def __init__(self, network: GenreNetwork, config: ModelConfig, *, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self,
+        network: GenreNetwork,
+        config: ModelConfig,
+        *,
+        device: str | torch.device | None = None,
+        runtime: Runtime = "torch",
+    ) -> None:
         chosen = device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")
         self.network = network.eval().to(chosen)
         self.config = config
+        self.runtime = runtime
 
     @classmethod
     def from_pretrained(
@@ -59,6 +71,7 @@ class GenreClassifier:
         device: str | torch.device | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
+        backbone_weights: str | os.PathLike[str] | None = None,
     ) -> GenreClassifier:
         """Loads a model.
 
@@ -68,13 +81,18 @@ class GenreClassifier:
             device: Where it runs; see the class.
             revision: Branch, tag or commit of a hub model.
             local_files_only: Whether a hub model must be in the local cache already.
+            backbone_weights: For a model that is a head on somebody else's network, such as ``"yamnet-gtzan"``, the
+                file with that network's weights; by default they are downloaded once from where they are published.
 
         Raises:
-            WeightsError: There is no such model, a file is missing or damaged, or the tensors do not fit.
-            ConfigError: The configuration is damaged or from a newer format.
+            WeightsError: There is no such model, a file is missing or damaged, the tensors do not fit, or the
+                backbone's weights are elsewhere and cannot be had.
+            ConfigError: The configuration is damaged or from a newer format, or names unknown weights.
+            ParameterError: ``backbone_weights`` is given for a model that holds its backbone's weights.
             UnknownNameError, PluginError: The model needs a feature or backbone that is not there.
         """
-        config, network = weights.load(weights.locate(source, revision=revision, local_files_only=local_files_only))
+        directory = weights.locate(source, revision=revision, local_files_only=local_files_only)
+        config, network = weights.load(directory, backbone_weights=backbone_weights)
         return cls(network, config, device=device)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
@@ -84,6 +102,26 @@ class GenreClassifier:
             WeightsError: The directory or a file cannot be written.
         """
         weights.save(Path(directory), config=self.config, network=self.network)
+
+    def export_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Writes one ONNX graph from samples to probabilities; see :func:`musgenre.exporting.export_onnx`.
+
+        Raises:
+            ParameterError: The extra ``onnx`` is not installed, or the network has a step that no graph can hold.
+            WeightsError: The file cannot be written.
+        """
+        from musgenre.exporting import export_onnx
+
+        export_onnx(Path(path), network=self.network, config=self.config)
+
+    @property
+    def runtime(self) -> Runtime:
+        """What computes :meth:`predict`; can be set, as in ``classifier.runtime = "onnx"``."""
+        return self._inference.runtime
+
+    @runtime.setter
+    def runtime(self, runtime: Runtime) -> None:
+        self._inference = Inference(window_samples=self.config.audio.window_samples, runtime=runtime)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -104,25 +142,25 @@ class GenreClassifier:
 
     @overload  # to the type checker a str is an iterable of str
     def predict(  # type: ignore[overload-overlap]
-        self, source: AudioSource, *, batch_size: int = ..., on_error: Literal["raise"] = ...
+        self, source: AudioSource, *, batch_size: int | None = ..., on_error: Literal["raise"] = ...
     ) -> Prediction: ...
     @overload
     def predict(
-        self, source: Iterable[AudioSource], *, batch_size: int = ..., on_error: Literal["raise"] = ...
+        self, source: Iterable[AudioSource], *, batch_size: int | None = ..., on_error: Literal["raise"] = ...
     ) -> list[Prediction]: ...
     @overload  # to the type checker a str is an iterable of str
     def predict(  # type: ignore[overload-overlap]
-        self, source: AudioSource, *, batch_size: int = ..., on_error: Literal["return"]
+        self, source: AudioSource, *, batch_size: int | None = ..., on_error: Literal["return"]
     ) -> Prediction | MusgenreError: ...
     @overload
     def predict(
-        self, source: Iterable[AudioSource], *, batch_size: int = ..., on_error: Literal["return"]
+        self, source: Iterable[AudioSource], *, batch_size: int | None = ..., on_error: Literal["return"]
     ) -> list[Prediction | MusgenreError]: ...
     def predict(
         self,
         source: AudioSource | Iterable[AudioSource],
         *,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         on_error: Literal["raise", "return"] = "raise",
     ) -> Prediction | MusgenreError | list[Prediction] | list[Prediction | MusgenreError]:
         """Predicts the genre of one song, or of each of several.
@@ -131,7 +169,7 @@ class GenreClassifier:
 
         Args:
             source: One song (a path, a binary file object, or ``(waveform, rate)``), or an iterable of songs.
-            batch_size: Windows that go through the network together, at least 1.
+            batch_size: Windows that go through the network together, at least 1; by default 5 on a CPU, 64 on a GPU.
             on_error: ``"raise"`` raises the first error; ``"return"`` puts the error in the song's place.
 
         Returns:
@@ -144,16 +182,24 @@ class GenreClassifier:
         """
         if on_error not in ("raise", "return"):
             raise ParameterError(f"on_error must be 'raise' or 'return', not {on_error!r}.")
-        songs, one = _songs(source)
-        results = [self._predict_one(song, batch_size, on_error=on_error) for song in songs]
-        return results[0] if one else results
+        size = self._batch_size(batch_size)
 
-    def predict_proba(self, sources: Iterable[AudioSource], *, batch_size: int = 16) -> Floats:
+        def work(song: AudioSource, workers: Workers) -> Prediction | MusgenreError:
+            try:
+                return self._predict(song, workers, batch_size=size)
+            except MusgenreError as error:
+                if on_error == "return":
+                    return error
+                raise
+
+        return self._of_songs(source, work)  # type: ignore[return-value]
+
+    def predict_proba(self, sources: Iterable[AudioSource], *, batch_size: int | None = None) -> Floats:
         """Returns the probabilities of several songs.
 
         Args:
             sources: The songs.
-            batch_size: Windows that go through the network together, at least 1.
+            batch_size: Windows that go through the network together, at least 1; by default 5 on a CPU, 64 on a GPU.
 
         Shape:
             - Output: ``(songs, classes)``, columns in the order of :attr:`labels`, each row summing to 1
@@ -164,16 +210,18 @@ class GenreClassifier:
         songs, one = _songs(sources)
         if one:
             raise ParameterError("Expected an iterable of songs, got one song: put it in a list.")
-        predictions = [self.predict(song, batch_size=batch_size) for song in songs]
+        predictions = self.predict(songs, batch_size=batch_size)
         rows = [list(prediction.probabilities.values()) for prediction in predictions]
         return np.array(rows, dtype=np.float64).reshape(-1, len(self.labels))
 
-    def embed(self, source: AudioSource | Iterable[AudioSource], *, batch_size: int = 16) -> npt.NDArray[np.float32]:
+    def embed(
+        self, source: AudioSource | Iterable[AudioSource], *, batch_size: int | None = None
+    ) -> npt.NDArray[np.float32]:
         """Returns the backbone's vector, averaged over a song's windows: a summary of how it sounds.
 
         Args:
             source: One song or an iterable of songs.
-            batch_size: Windows that go through the network together, at least 1.
+            batch_size: Windows that go through the network together, at least 1; by default 5 on a CPU, 64 on a GPU.
 
         Shape:
             - Output: ``(embedding_size,)`` for one song, ``(songs, embedding_size)`` for several
@@ -181,25 +229,29 @@ class GenreClassifier:
         Raises:
             AudioFileError, AudioError, ParameterError: As :meth:`predict`.
         """
-        songs, one = _songs(source)
-        vectors = [self._embed_one(song, batch_size) for song in songs]
-        return vectors[0] if one else np.array(vectors, dtype=np.float32).reshape(-1, self.embedding_size)
+        size = self._batch_size(batch_size)
+        vectors = self._of_songs(source, lambda song, workers: self._embed(song, workers, batch_size=size))
+        return np.array(vectors, np.float32).reshape(-1, self.embedding_size) if isinstance(vectors, list) else vectors
 
-    def _predict_one(self, song: AudioSource, batch_size: int, *, on_error: str) -> Prediction | MusgenreError:
-        try:
-            audio = AudioWindows(song, self.config.audio)
-            starts: list[float] = []
-            rows: list[Floats] = []
-            for batch_starts, batch in self._batches(audio, batch_size):
-                with torch.inference_mode():
-                    probabilities = (self.network(batch).double() / self.config.temperature).softmax(dim=1)
-                starts += batch_starts
-                rows.append(probabilities.cpu().numpy())
-        except MusgenreError as error:
-            if on_error == "return":
-                return error
-            raise
-        windows = Windows(np.array(starts), np.concatenate(rows))
+    def _of_songs(
+        self, source: AudioSource | Iterable[AudioSource], work: Callable[[AudioSource, Workers], R]
+    ) -> R | list[R]:
+        songs, one = _songs(source)
+        if one:
+            return hearing.alone(next(iter(songs)), work, device=self.device)
+        return hearing.each(songs, work, device=self.device)
+
+    def _predict(self, song: AudioSource, workers: Workers, *, batch_size: int) -> Prediction:
+        logits = self._inference.of(self.network)
+
+        def probabilities(batch: Tensor) -> Floats:
+            rows: Floats = (logits(batch).double() / self.config.temperature).softmax(dim=1).cpu().numpy()
+            return rows
+
+        audio = AudioWindows(song, self.config.audio, ahead=workers.several)
+        batches = hearing.heard(audio, probabilities, workers=workers, batch_size=batch_size, device=self.device)
+        starts, rows = zip(*batches, strict=True)
+        windows = Windows(np.concatenate(starts), np.concatenate(rows))
         track = track_probabilities(windows.probabilities)
         return Prediction(
             dict(zip(self.labels, track.tolist(), strict=True)),
@@ -208,23 +260,22 @@ class GenreClassifier:
             path=os.fspath(song) if isinstance(song, str | os.PathLike) else None,
         )
 
-    def _embed_one(self, song: AudioSource, batch_size: int) -> npt.NDArray[np.float32]:
-        total = np.zeros(self.embedding_size, dtype=np.float64)
-        count = 0
-        for _, batch in self._batches(AudioWindows(song, self.config.audio), batch_size):
-            with torch.inference_mode():
-                vectors = self.network.backbone(self.network.feature(batch))
-            total += vectors.double().sum(dim=0).cpu().numpy()
-            count += len(vectors)
-        return (total / count).astype(np.float32)
+    def _embed(self, song: AudioSource, workers: Workers, *, batch_size: int) -> npt.NDArray[np.float32]:
+        def vectors(batch: Tensor) -> Floats:
+            rows: Floats = self.network.backbone(self.network.feature(batch)).double().cpu().numpy()
+            return rows
 
-    def _batches(self, audio: AudioWindows, batch_size: int) -> Iterator[tuple[list[float], Tensor]]:
+        audio = AudioWindows(song, self.config.audio, ahead=workers.several)
+        batches = hearing.heard(audio, vectors, workers=workers, batch_size=batch_size, device=self.device)
+        mean: npt.NDArray[np.float32] = np.concatenate([rows for _, rows in batches]).mean(axis=0).astype(np.float32)
+        return mean
+
+    def _batch_size(self, batch_size: int | None) -> int:
+        if batch_size is None:
+            return hearing.batch_size_for(self.device)
         if batch_size < 1:
             raise ParameterError(f"batch_size must be at least 1, not {batch_size!r}.")
-        windows = iter(audio)
-        while batch := list(islice(windows, batch_size)):
-            samples = torch.from_numpy(np.stack([window for _, window in batch]))
-            yield [start for start, _ in batch], samples.to(self.device)
+        return batch_size
 
 
 def _songs(source: AudioSource | Iterable[AudioSource]) -> tuple[Iterable[AudioSource], bool]:

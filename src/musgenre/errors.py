@@ -40,3 +40,15 @@ class UnknownNameError(MusgenreError, LookupError):
 
 class PluginError(MusgenreError, ImportError):
     """A registered feature, backbone or dataset fails to import or breaks its contract."""
+
+
+class TrainingError(MusgenreError, RuntimeError):
+    """Training broke off after it had learnt something.
+
+    Attributes:
+        result: The :class:`~musgenre.finetuning.FinetuneResult` with the best so far.
+    """
+
+    def __init__(self, message: str, result: object) -> None:
+        super().__init__(message)
+        self.result = result

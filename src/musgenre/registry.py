@@ -3,6 +3,10 @@
 Built-ins, entry points of installed packages and decorated functions all end in
 :meth:`Registry.get`. Listing imports nothing; a plugin that fails to import fails only when it is
 asked for.
+
+A name that ends in a slash, such as ``"timm/"``, stands for a family of names that another library knows. What is
+registered under it is a function from the rest of a name to the factory: ``get("timm/resnet18")`` is what the function
+gives for ``"resnet18"``.
 """
 
 from __future__ import annotations
@@ -14,10 +18,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from musgenre.errors import ConfigError, ParameterError, PluginError, UnknownNameError
+from musgenre.errors import ConfigError, MusgenreError, ParameterError, PluginError, UnknownNameError
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+
+_POSITIONAL_ONLY, _POSITIONAL = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+_FEW = 30
+"""As many names are listed in a message."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +33,9 @@ class Entry:
     """One name in a registry.
 
     Attributes:
-        name: The name to ask for.
+        name: The name to ask for; one that ends in a slash begins the names of a family.
         origin: ``"musgenre"``, the name of the installed package, or ``"registered here"``.
-        target: ``"module:attribute"`` of the factory.
+        target: ``"module:attribute"`` of the factory, or of a family's function.
     """
 
     name: str
@@ -53,10 +61,17 @@ class Registry(Generic[T]):
         9.0
         >>> shapes.names()
         ['ordered', 'square']
+        >>> @shapes.register("polygon/")
+        ... def polygon(sides: str):
+        ...     def make(*, side: float = 1.0) -> float:
+        ...         return int(sides) * side
+        ...     return make
+        >>> shapes.build("polygon/4", {"side": 3.0})
+        12.0
         >>> shapes.get("squara")
         Traceback (most recent call last):
         ...
-        musgenre.errors.UnknownNameError: There is no shape 'squara'. Close: square. All: ordered, square.
+        musgenre.errors.UnknownNameError: There is no shape 'squara'. Close: square. All: ordered, polygon/, square.
     """
 
     def __init__(self, kind: str, *, group: str, builtins: Mapping[str, str], positional: int = 0) -> None:
@@ -67,14 +82,15 @@ class Registry(Generic[T]):
         self._registered: dict[str, Callable[..., T]] = {}
 
     def register(self, name: str) -> Callable[[F], F]:
-        """Returns a decorator that registers a factory under ``name`` in this process.
+        """Returns a decorator that registers a factory, or with a slash at the end a family, in this process.
 
         To register again under the same name (a notebook's cell that runs twice) replaces what was
         registered here before; a built-in cannot be replaced.
 
         Raises:
             ParameterError: The name is empty or a built-in's.
-            PluginError: The factory takes ``*args``, ``**kwargs`` or too many positional parameters.
+            PluginError: The factory takes ``*args``, ``**kwargs`` or too many positional parameters, or a family's
+                function something else than one name.
         """
         if not name or name != name.strip():
             raise ParameterError(f"A {self.kind} needs a name without outer spaces, not {name!r}.")
@@ -82,7 +98,7 @@ class Registry(Generic[T]):
             raise ParameterError(f"{name!r} is a {self.kind} of musgenre itself: choose another name.")
 
         def decorate(factory: F) -> F:
-            self._check_signature(name, factory)
+            self._check(name, factory)
             self._registered[name] = factory
             return factory
 
@@ -96,23 +112,10 @@ class Registry(Generic[T]):
             PluginError: The plugin fails to import (the cause is chained), is announced by two
                 packages, or does not have the signature that the contract asks for.
         """
-        if name in self._registered:
-            return self._registered[name]
-        found = self._announced().get(name, [])
-        if not found:
-            raise UnknownNameError(self._unknown(name))
-        if len(found) > 1:
-            origins = " and ".join(_origin(point) for point in found)
-            raise PluginError(f"The {self.kind} {name!r} is announced by {origins}: uninstall one of them.")
-        point = found[0]
-        try:
-            factory: Callable[..., T] = point.load()
-        except Exception as error:
-            raise PluginError(
-                f"The {self.kind} {name!r} of {_origin(point)} ({point.value}) failed to import: {error!r}."
-            ) from error
-        self._check_signature(name, factory)
-        return factory
+        names, family = self.names(), name[: name.find("/") + 1]
+        if family in names and (name == family or name not in names):
+            return self._member(family, name.removeprefix(family))
+        return self._find(name)
 
     def build(self, name: str, options: Mapping[str, Any]) -> T:
         """Calls the factory called ``name`` with ``options`` as keyword arguments.
@@ -139,7 +142,7 @@ class Registry(Generic[T]):
         return option in inspect.signature(self.get(name)).parameters
 
     def names(self) -> list[str]:
-        """Returns every name, sorted; imports none of the factories."""
+        """Returns every name, sorted, and families without their members; imports none of the factories."""
         return sorted({entry.name for entry in self.entries()})
 
     def entries(self) -> list[Entry]:
@@ -156,17 +159,49 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self.names()
 
+    def _find(self, name: str) -> Callable[..., Any]:
+        if name in self._registered:
+            return self._registered[name]
+        found = self._announced().get(name, [])
+        if not found:
+            raise unknown_name(name, kind=self.kind, names=self.names())
+        if len(found) > 1:
+            origins = " and ".join(_origin(point) for point in found)
+            raise PluginError(f"The {self.kind} {name!r} is announced by {origins}: uninstall one of them.")
+        point = found[0]
+        try:
+            factory: Callable[..., Any] = point.load()
+        except Exception as error:
+            raise PluginError(
+                f"The {self.kind} {name!r} of {_origin(point)} ({point.value}) failed to import: {error!r}."
+            ) from error
+        self._check(name, factory)
+        return factory
+
+    def _member(self, family: str, member: str) -> Callable[..., T]:
+        if not member:
+            raise UnknownNameError(
+                f"{family!r} begins the names of a family: put the name of one {self.kind} after it."
+            )
+        find = self._find(family)
+        try:
+            factory: Callable[..., T] = find(member)
+        except MusgenreError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"The {self.kind} {family + member!r} cannot be had from its family: {error!r}."
+            ) from error
+        self._check(family + member, factory)
+        return factory
+
     def _announced(self) -> dict[str, list[importlib.metadata.EntryPoint]]:
         announced = {name: [point] for name, point in self._builtins.items()}
         for point in importlib.metadata.entry_points(group=self.group):
             announced.setdefault(point.name, []).append(point)
         return announced
 
-    def _unknown(self, name: str) -> str:
-        names = self.names()
-        return f"There is no {self.kind} {name!r}.{_close(name, names)} All: {', '.join(names) or 'none'}."
-
-    def _check_signature(self, name: str, factory: Callable[..., Any]) -> None:
+    def _check(self, name: str, factory: Callable[..., Any]) -> None:
         if not callable(factory):
             raise PluginError(f"The {self.kind} {name!r} must be a callable, not {type(factory).__name__}.")
         try:
@@ -175,6 +210,10 @@ class Registry(Generic[T]):
             raise PluginError(
                 f"The {self.kind} {name!r} does not tell its parameters: wrap it in a function."
             ) from error
+        if name.endswith("/"):
+            if len(parameters) != 1 or parameters[0].kind not in (_POSITIONAL, _POSITIONAL_ONLY):
+                raise PluginError(f"The family {name!r} must take one thing, the name of a {self.kind} in it.")
+            return
         wrong = [
             str(p)
             for place, p in enumerate(parameters)
@@ -186,6 +225,23 @@ class Registry(Generic[T]):
                 f"The {self.kind} {name!r} takes {', '.join(wrong)}: name every option as a keyword-only "
                 "parameter (after a '*'), so that a misspelled one is an error."
             )
+
+
+def unknown_name(name: str, *, kind: str, names: Iterable[str]) -> UnknownNameError:
+    """Returns the error for a name that is not there; the function of a family raises it for its own names.
+
+    Args:
+        name: The name that was asked for.
+        kind: What was asked for, in the singular.
+        names: The names that there are.
+
+    Example:
+        >>> unknown_name("resnet81", kind="backbone", names=["resnet18", "vgg11"])
+        UnknownNameError("There is no backbone 'resnet81'. Close: resnet18. All: resnet18, vgg11.")
+    """
+    known = list(names)
+    listed = f"All: {', '.join(known) or 'none'}." if len(known) <= _FEW else f"There are {len(known)} others."
+    return UnknownNameError(f"There is no {kind} {name!r}.{_close(name, known)} {listed}")
 
 
 def _origin(point: importlib.metadata.EntryPoint) -> str:

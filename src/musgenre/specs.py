@@ -230,7 +230,8 @@ def from_dict(kind: type[Spec], data: Any) -> Spec:
 
     if not isinstance(data, dict):
         raise ConfigError(f"{kind.__name__}: expected an object, got {type(data).__name__}.")
-    hooks: dict[Any, Any] = {float: _number, int: _whole_number, tuple[str, ...]: _items, tuple[int, ...]: _items}
+    tuples = (tuple[str, ...], tuple[int, ...], tuple[float, ...])
+    hooks: dict[Any, Any] = {float: _number, int: _whole_number, **dict.fromkeys(tuples, _items)}
     try:
         return dacite.from_dict(kind, data, config=dacite.Config(strict=True, type_hooks=hooks))
     except (dacite.DaciteError, ParameterError, OverflowError) as error:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import http.server
 import os
+import socket
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ from torch import nn
 import musgenre
 from musgenre import weights
 from musgenre.audio import load
+from musgenre.backbones import yamnet_files
 from musgenre.backbones.base import BACKBONES
 from musgenre.backbones.yamnet import AudioSetScores, YAMNet
 from musgenre.errors import ConfigError, WeightsError
@@ -361,17 +365,96 @@ class TestTFLiteFile:
 
 class TestWrongFile:
     @pytest.mark.parametrize("make", [YAMNet, AudioSetScores])
-    def test_none_there_says_what_to_do(self, make, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        for options in ({}, {"weights": "audioset"}, {"weights": str(tmp_path)}):
-            with pytest.raises(WeightsError, match=r"storage\.googleapis\.com/audioset/yamnet\.h5.*\"weights\": None"):
-                make(**options)
+    @pytest.mark.parametrize("name", ["yamnet.h5", "AudioSet", "."])
+    def test_none_there_says_what_to_do(self, make, name, tmp_path):
+        with pytest.raises(WeightsError, match=r"'audioset' .*storage\.googleapis\.com/audioset/yamnet\.h5.* or None"):
+            make(weights=str(tmp_path / name))
 
     @pytest.mark.parametrize("content", [b"", b"RIFF", b"PK\x03\x04 some other format"])
     def test_of_another_format(self, content, tmp_path):
         (tmp_path / "yamnet.h5").write_bytes(content)
         with pytest.raises(WeightsError, match="neither a Keras file"):
             YAMNet(weights=str(tmp_path / "yamnet.h5"))
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the official file is kept, which is not there, and an address for it where nobody answers."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/yamnet.h5"
+    monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(yamnet_files, "OFFICIAL_WEIGHTS", address)
+    return tmp_path / "cache" / "yamnet" / "yamnet.h5"
+
+
+class TestAudioset:
+    def test_is_the_official_file(self):
+        assert yamnet_files.OFFICIAL_WEIGHTS == "https://storage.googleapis.com/audioset/yamnet.h5"
+        assert YAMNet.named_weights == ("audioset",)
+
+    def test_downloaded_once(self, keras_weights, write_h5, cached, monkeypatch):
+        path, asked = Path(write_h5(keras_weights)), []
+
+        class Server(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(path.read_bytes())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            monkeypatch.setattr(yamnet_files, "OFFICIAL_WEIGHTS", f"http://127.0.0.1:{server.server_port}/yamnet.h5")
+            first, scores = YAMNet(), AudioSetScores()
+            server.shutdown()
+        assert asked == ["/yamnet.h5"]
+        assert cached.read_bytes() == path.read_bytes()
+        for ours, theirs in ((first, YAMNet(weights=str(path))), (scores, AudioSetScores(weights=str(path)))):
+            torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+
+    @pytest.mark.parametrize("make", [YAMNet, AudioSetScores])
+    def test_offline_says_exactly_what_to_do(self, make, cached):
+        with pytest.raises(WeightsError) as caught:
+            make()
+        told = str(caught.value)
+        named = (yamnet_files.OFFICIAL_WEIGHTS, "on another machine", f"'{cached}'", '{"weights": "path/to/yamnet.h5"}')
+        for said in (*named, 'backbone_weights="path/to/yamnet.h5"'):
+            assert said in told
+
+    def test_put_there_by_hand(self, keras_weights, write_h5, cached):
+        cached.parent.mkdir(parents=True)
+        Path(write_h5(keras_weights)).rename(cached)
+        assert YAMNet().pretrained
+
+    def test_a_damaged_copy_says_to_remove_it(self, cached):
+        cached.parent.mkdir(parents=True)
+        cached.write_bytes(b"\x89HDF\r\n\x1a\n and no more")
+        pytest.importorskip("h5py", reason="the extra musgenre[yamnet] is not installed")
+        with pytest.raises(WeightsError, match=rf"'{cached}' is damaged.*remove it so that it is downloaded again"):
+            YAMNet()
+
+    def test_a_head_on_it(self, keras_weights, write_h5, cached, tmp_path):
+        """A model that names its backbone's weights holds a few kilobytes, and gives the same predictions."""
+        path = write_h5(keras_weights)
+        config = _config(1.0, weights="audioset")
+        network = GenreNetwork.from_config(_config(1.0, weights=path), pretrained=True).eval()
+        weights.save(tmp_path / "head", config=config, network=network, head_only=True)
+        assert sum(file.stat().st_size for file in (tmp_path / "head").iterdir()) < 20_000
+        with pytest.raises(WeightsError, match=r'backbone_weights="path/to/yamnet.h5"'):
+            musgenre.GenreClassifier.from_pretrained(tmp_path / "head")
+        classifier = musgenre.GenreClassifier.from_pretrained(tmp_path / "head", backbone_weights=Path(path))
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        Path(path).rename(cached)
+        kept = musgenre.GenreClassifier.from_pretrained(tmp_path / "head")
+        waveforms = torch.randn(2, 16_000)
+        with torch.inference_mode():
+            for loaded in (classifier, kept):
+                assert torch.equal(loaded.network(waveforms), network(waveforms))
+        assert kept.config == config
 
 
 def _config(window_seconds: float, **options: Any) -> ModelConfig:

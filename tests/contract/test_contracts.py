@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import inspect
 from dataclasses import dataclass
 
@@ -13,19 +14,27 @@ from torch import Tensor, nn
 from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
 from musgenre.errors import ParameterError
 from musgenre.features.base import FEATURES, FeatureExtractor
+from musgenre.specs import Component
 
 # Rates other than 22,050 Hz, for features that were made for one rate.
 RATES = {"yamnet-logmel": 16_000}
 # Smaller than the defaults where those would cost seconds or gigabytes.
 SMALLER = {"vgg16": {"top": "pool"}}
+# A convolutional network and a transformer, or a narrow and a deep one, of each family.
+MEMBERS = {
+    "timm/": ["timm/test_resnet", "timm/test_vit"] if importlib.util.find_spec("timm") else [],
+    "torchvision/": ["torchvision/shufflenet_v2_x0_5", "torchvision/squeezenet1_1"],
+}
 
 
 def _built_in(registry) -> list[str]:
-    return [entry.name for entry in registry.entries() if entry.origin == "musgenre"]
+    names = [entry.name for entry in registry.entries() if entry.origin == "musgenre"]
+    return [member for name in names for member in MEMBERS.get(name, [name])]
 
 
-def _feature(name: str) -> FeatureExtractor:
-    return FEATURES.build(name, {"sample_rate": RATES.get(name, 22_050)})
+def _feature(feature: str | Component) -> FeatureExtractor:
+    name, options = Component.of(feature).name, Component.of(feature).options
+    return FEATURES.build(name, {**options, "sample_rate": RATES.get(name, 22_050)})
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ def _build(name: str, in_channels: int) -> Backbone:
 
 def test_all_are_here():
     assert {"logmel", "logmel-image", "mfcc"} <= set(_built_in(FEATURES))
-    assert {"vgg16", "vgg16-slim"} <= set(_built_in(BACKBONES))
+    assert {"resnet18", "torchvision/squeezenet1_1", "vgg16", "vgg16-slim", "yamnet"} <= set(_built_in(BACKBONES))
 
 
 class TestFeature:
@@ -134,13 +143,13 @@ class TestBackbone:
     def test_kind(self, case):
         assert isinstance(case.backbone, Backbone)
         assert isinstance(case.backbone.expects, InputSpec)
-        assert case.backbone.default_feature in FEATURES
+        assert Component.of(BACKBONES.get(case.name).default_feature).name in FEATURES
         assert case.backbone.out_features > 0
 
     def test_expects_what_its_default_feature_gives(self, case):
-        feature = _feature(case.backbone.default_feature)
+        feature = _feature(BACKBONES.get(case.name).default_feature)
         case.backbone.expects.check(
-            feature.out_shape(3 * feature.sample_rate), feature=case.backbone.default_feature, backbone=case.name
+            feature.out_shape(3 * feature.sample_rate), feature="the default", backbone=case.name
         )
 
     def test_every_option_but_the_channels_has_a_default(self, case):

@@ -61,6 +61,26 @@ def test_folds_are_clean_and_each_track_is_tested_once(
     assert Counter(track.id for _, test in parts for track in test) == {track.id: 1 for track in data}
 
 
+@QUICK
+@given(pairs=PAIRS, seed=st.integers(0, 3), folds=st.integers(2, 5))
+def test_folds_without_groups_divide_tracks(
+    make_dataset: Make, pairs: list[tuple[str, str | None]], seed: int, folds: int
+):
+    data, alone = make_dataset(pairs), make_dataset((label, None) for label, _ in pairs)
+    try:
+        parts = group_folds(data, folds=folds, seed=seed, groups=None)
+    except DatasetError:
+        with pytest.raises(DatasetError):
+            group_folds(alone, folds=folds, seed=seed)
+        return
+    for (train, test), others in zip(parts, group_folds(alone, folds=folds, seed=seed), strict=True):
+        assert [[track.id for track in side] for side in (train, test)] == [[t.id for t in side] for side in others]
+        assert Counter([*train, *test]) == Counter(data)  # with their groups
+        shared = {track.group for track in train} & {track.group for track in test} - {None}
+        leak = check_split(train, test, allow_leakage=True)
+        assert leak == (f"group {', '.join(sorted(shared))} on both sides" if shared else None) or len(shared) > 5
+
+
 @given(labels=st.integers(2, 5), groups=st.integers(2, 6), size=st.integers(1, 3), seed=st.integers(0, 3))
 @QUICK
 def test_where_each_genre_has_two_artists_of_its_own_a_holdout_is_found(
@@ -128,6 +148,18 @@ def test_fractions_out_of_range(make_dataset: Make, fraction: float):
 def test_one_fold_is_no_split(make_dataset: Make):
     with pytest.raises(ParameterError, match="folds"):
         group_folds(make_dataset([("rock", None)]), folds=1)
+
+
+def test_groups_are_artists_or_nothing(make_dataset: Make):
+    with pytest.raises(ParameterError, match="groups must be 'artist' or None, not 'album'"):
+        group_folds(make_dataset([("rock", None)]), groups="album")  # type: ignore[arg-type]
+
+
+def test_an_empty_split_is_an_error_that_names_it(make_dataset: Make):
+    with pytest.raises(DatasetError, match="made: a dataset needs at least one track"):
+        make_dataset([("rock", None)]).select([])
+    with pytest.raises(DatasetError, match=r"mine \(test\): a dataset needs"):
+        TrackDataset([], labels=["rock"], name="mine", split="test")
 
 
 def song(name: str, *, path: Path | None = None, group: str | None = None) -> Track:

@@ -4,9 +4,6 @@ import copy
 import itertools
 import math
 import pickle
-import threading
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +12,13 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 from torch.utils.data import DataLoader
 
 from musgenre.audio import AudioWindows
-from musgenre.datasets.base import DatasetWarning, Track, TrackDataset
-from musgenre.datasets.windows import CachedFeatures, GridWindows, RandomWindows, _grid
-from musgenre.errors import DatasetError, ParameterError
-from musgenre.specs import AudioSpec, Component
+from musgenre.datasets.base import Track, TrackDataset
+from musgenre.datasets.windows import GridWindows, RandomWindows, _grid
+from musgenre.errors import ParameterError
+from musgenre.specs import AudioSpec
 
 RATE = 8_000
 SPEC = AudioSpec(RATE, window_seconds=0.5, hop_seconds=0.3)
@@ -49,8 +45,9 @@ class TestRandomWindows:
         windows = RandomWindows(tracks, audio=SPEC, windows_per_track=3)
         assert len(windows) == 12
         for index in range(12):
-            waveform, label = windows[index]
+            waveform, label, number = windows[index]
             assert (waveform.shape, waveform.dtype, label) == ((4_000,), torch.float32, 1)
+            assert number == index % 4
             heard, samples = places(waveform), int(tracks[index % 4].id)
             np.testing.assert_array_equal(heard, (heard[0] + np.arange(4_000)) % samples if samples >= 4_000 else
                                           np.arange(4_000) % samples)  # fmt: skip
@@ -73,7 +70,7 @@ class TestRandomWindows:
             epochs = []
             for epoch in (0, 1):
                 windows.set_epoch(epoch)
-                epochs.append(torch.cat([batch for batch, _ in loader]))
+                epochs.append(torch.cat([batch for batch, *_ in loader]))
             heard[workers] = epochs
         assert torch.equal(heard[0][0], heard[2][0])
         assert torch.equal(heard[0][1], heard[2][1])
@@ -85,6 +82,15 @@ class TestRandomWindows:
         assert min(starts) < 1_000
         assert max(starts) > 15_000
         assert np.mean(starts) == pytest.approx(8_000, abs=1_200)
+
+    def test_a_place_tells_where_the_samples_are_from(self, tracks: TrackDataset):
+        windows = RandomWindows(tracks.select(["20000"]), audio=SPEC, windows_per_track=3, seed=2)
+        for epoch in (0, 4):
+            windows.set_epoch(epoch)
+            for index in range(3):
+                number, start = windows.place(index, epoch=epoch)
+                assert (number, places(windows[index][0])[0]) == (0, round(start * RATE))
+                assert torch.equal(windows.waveform(index, epoch=epoch), windows[index][0])
 
     def test_copies_and_pickles(self, tracks: TrackDataset):
         windows = RandomWindows(tracks, audio=SPEC)
@@ -114,10 +120,16 @@ class TestGridWindows:
         for index, (number, start, window) in enumerate(expected):
             waveform, label, track = windows[index]
             assert (track, label, waveform.shape) == (number, 1, (spec.window_samples,))
-            assert windows.place(index) == (number, round(start * rate))
+            assert windows.place(index) == (number, pytest.approx(start, abs=0.5 / rate))
             # Resampling a stretch has other neighbours at its borders than resampling the whole.
             inner = slice(200, -200) if rate != RATE else slice(None)
             np.testing.assert_allclose(waveform.numpy()[inner], np.asarray(window)[inner], atol=1e-3)
+
+    def test_epochs_change_nothing(self, tracks: TrackDataset):
+        windows = GridWindows(tracks, audio=SPEC)
+        before = windows[2][0]
+        windows.set_epoch(3)
+        assert torch.equal(windows[2][0], before)
 
     def test_in_a_loader(self, tracks: TrackDataset):
         batches = list(DataLoader(GridWindows(tracks, audio=SPEC), batch_size=64))
@@ -143,168 +155,3 @@ class TestGridWindows:
             assert starts[-1] + length == samples
         else:
             assert starts == [0]
-
-
-class Energies(nn.Module):
-    """A feature whose value tells the waveform, and which counts how often it is called."""
-
-    calls = 0
-
-    def __init__(self, *, bins: int = 4) -> None:
-        super().__init__()
-        self.register_buffer("weights", torch.linspace(1, 2, bins), persistent=False)
-
-    def out_shape(self, samples: int) -> tuple[int, int, int]:
-        return 1, self.weights.numel(), samples // 1_000
-
-    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        type(self).calls += 1
-        frames = waveform.unflatten(-1, (-1, 1_000)).square().sum(-1).sqrt()
-        return (self.weights[:, None] * frames[..., None, :]).unsqueeze(1)
-
-
-@pytest.fixture
-def cached(tracks: TrackDataset, tmp_path: Path) -> Callable[..., CachedFeatures]:
-    def make(
-        *,
-        spec: AudioSpec = SPEC,
-        bins: int = 4,
-        name: str = "energies",
-        folder: str = "cache",
-        data: TrackDataset = tracks,
-    ) -> CachedFeatures:
-        grid, component = GridWindows(data, audio=spec), Component(name, {"bins": bins})
-        return CachedFeatures(grid, Energies(bins=bins), directory=tmp_path / folder, component=component)
-
-    Energies.calls = 0
-    return make
-
-
-def files(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.npy"))
-
-
-class TestCachedFeatures:
-    def test_the_second_pass_computes_nothing_and_is_the_same_to_the_bit(
-        self, cached: Callable[..., CachedFeatures], tmp_path: Path
-    ):
-        data = cached()
-        first = [data[index] for index in range(len(data))]
-        assert Energies.calls == len(data) == len(files(tmp_path / "cache"))
-        for again in (data, cached()):  # a later epoch, and a later run
-            for index, (features, label, number) in enumerate(first):
-                kept = again[index]
-                assert torch.equal(kept[0], features)
-                assert kept[1:] == (label, number)
-        assert Energies.calls == len(data)
-        assert first[0][0].shape == (1, 4, 4)
-        assert not list((tmp_path / "cache").rglob("*.tmp"))
-
-    def test_what_is_kept_is_the_feature_of_the_window(self, cached: Callable[..., CachedFeatures]):
-        data, feature = cached(), Energies()
-        for _ in range(2):
-            for index in range(len(data)):
-                waveform, label, number = data.windows[index]
-                assert torch.equal(data[index][0], feature(waveform[None])[0])
-                assert data[index][1:] == (label, number)
-
-    @pytest.mark.parametrize(
-        "change", [{"bins": 3}, {"name": "other"}, {"spec": AudioSpec(RATE, window_seconds=0.5, hop_seconds=0.5)}]
-    )
-    def test_another_feature_or_rate_is_computed_anew(
-        self, cached: Callable[..., CachedFeatures], change: dict[str, object]
-    ):
-        cached()[0]
-        other = cached(**change)
-        assert other[0][0].shape == other._shape
-        assert Energies.calls == 2
-
-    def test_another_constant_is_computed_anew(self, cached: Callable[..., CachedFeatures], tmp_path: Path):
-        data = cached()
-        feature = Energies()
-        feature.weights += 1
-        other = CachedFeatures(
-            data.windows, feature, directory=data.directory, component=Component("energies", {"bins": 4})
-        )
-        assert not torch.equal(data[0][0], other[0][0])
-
-    def test_a_file_that_changed_is_read_anew(self, cached: Callable[..., CachedFeatures], tracks: TrackDataset):
-        data = cached()
-        before = data[0][0]
-        samples, rate = soundfile.read(tracks[0].path, dtype="int16")
-        soundfile.write(tracks[0].path, samples // 2, rate, subtype="PCM_16")
-        assert not torch.equal(data[0][0], before)
-
-    def test_a_moved_file_is_not_taken_for_the_one_that_stood_there(
-        self, cached: Callable[..., CachedFeatures], tmp_path: Path
-    ):
-        songs = [ramp(tmp_path / f"{name}.wav", samples=4_000) for name in "ab"]
-        soundfile.write(songs[1].path, np.zeros(4_000, np.int16), RATE, subtype="PCM_16")
-        data = cached(data=TrackDataset(songs, labels=["rock", "jazz"], name="two"))
-        assert data[0][0].abs().max() > 0
-        songs[1].path.replace(songs[0].path)
-        assert data[0][0].abs().max() == 0
-
-    @pytest.mark.parametrize("damage", ["empty", "cut", "text", "shape", "dtype"])
-    def test_a_damaged_file_is_computed_again_with_a_warning(
-        self, cached: Callable[..., CachedFeatures], tmp_path: Path, damage: str
-    ):
-        data = cached()
-        good = data[0][0]
-        (path,) = files(tmp_path / "cache")
-        content = path.read_bytes()
-        if damage in {"shape", "dtype"}:
-            np.save(path, good.numpy()[..., 1:] if damage == "shape" else good.numpy().astype(np.float64))
-        else:
-            path.write_bytes({"empty": b"", "cut": content[:-7], "text": b"not a feature"}[damage])
-        with pytest.warns(DatasetWarning, match="damaged"):
-            assert torch.equal(data[0][0], good)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert torch.equal(data[0][0], good)
-
-    def test_many_writers_at_once(self, cached: Callable[..., CachedFeatures], tmp_path: Path):
-        expected = [cached(folder="elsewhere")[index][0] for index in range(8)]
-        wrong: list[int] = []
-
-        def write() -> None:
-            data = cached()
-            wrong.extend(index for index in range(8) if not torch.equal(data[index][0], expected[index]))
-
-        writers = [threading.Thread(target=write) for _ in range(6)]
-        for writer in writers:
-            writer.start()
-        for writer in writers:
-            writer.join()
-        assert wrong == []
-        assert len(files(tmp_path / "cache")) == 8
-        assert not list((tmp_path / "cache").rglob("*.tmp"))
-
-    def test_in_worker_processes(self, cached: Callable[..., CachedFeatures]):
-        data = cached()
-        heard = torch.cat([batch for batch, *_ in DataLoader(data, batch_size=4, num_workers=2)])
-        assert Energies.calls == 0  # they were called in the workers
-        assert torch.equal(heard, torch.stack([data[index][0] for index in range(len(data))]))
-        assert Energies.calls == 0
-
-    def test_a_directory_that_cannot_be_written(self, cached: Callable[..., CachedFeatures], tmp_path: Path):
-        (tmp_path / "cache").write_text("a file stands here")
-        with pytest.raises(DatasetError, match=r"Cannot keep features in .*cache"):
-            cached()[0]
-
-    def test_a_full_disk_leaves_nothing_behind(
-        self, cached: Callable[..., CachedFeatures], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ):
-        def full(file: object, array: np.ndarray, **_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(np, "save", full)
-        with pytest.raises(DatasetError, match="No space left"):
-            cached()[0]
-        assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
-
-    def test_a_feature_that_learns_is_refused(self, tracks: TrackDataset, tmp_path: Path):
-        with pytest.raises(ParameterError, match="weights that learn"):
-            CachedFeatures(
-                GridWindows(tracks, audio=SPEC), nn.Linear(1, 1), directory=tmp_path, component=Component("linear")
-            )

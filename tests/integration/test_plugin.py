@@ -28,12 +28,12 @@ from musgenre.training.plan import FinetuneConfig
 music, model, *songs = sys.argv[1:]
 config = FinetuneConfig(
     audio=musgenre.AudioSpec(sample_rate=8000, window_seconds=1.0, hop_seconds=1.0),
-    head_epochs=0, epochs=1, unfreeze="all", learning_rate=1e-2, batch_size=4, windows_per_track=16, progress=False,
+    head_epochs=0, epochs=1, learning_rate=1e-2, batch_size=4, windows_per_track=16,
 )
 data = musgenre.datasets.AudioFolder(music)
 backbone = musgenre.Component("small-cnn", {"channels": 4})
 feature = musgenre.Component("octave-bands", {"low_hz": 50.0, "n_fft": 1024, "hop_length": 256})
-result = musgenre.finetune(data, backbone=backbone, feature=feature, config=config)
+result = musgenre.finetune(data, backbone=backbone, feature=feature, config=config, progress=False)
 result.classifier.save_pretrained(model)
 predictions = [result.classifier.predict(song).probabilities for song in songs]
 print(json.dumps({"history": result.history, "predictions": predictions}))

@@ -23,13 +23,12 @@ def test_vgg16_is_fine_tuned_on_songs_and_comes_back_from_disk(genre_folder, tmp
         audio=AudioSpec(sample_rate=8_000, window_seconds=2.0, hop_seconds=2.0),
         head_epochs=1,
         epochs=1,
-        unfreeze=1,
+        freeze=4,
         batch_size=3,
-        progress=False,
     )
     backbone = Component("vgg16", {"weights": str(tmp_path / "vgg16.safetensors"), "top": "pool"})
 
-    result = musgenre.finetune(train, valid=valid, backbone=backbone, config=config)
+    result = musgenre.finetune(train, valid=valid, backbone=backbone, config=config, progress=False)
 
     network = result.classifier.network
     assert [(stage.name, stage.unfrozen) for stage in result.plan] == [("head", 0), ("backbone", 1)]

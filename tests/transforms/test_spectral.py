@@ -18,6 +18,7 @@ from musgenre.transforms import MFCC, MelSpectrogram, Resize, Spectrogram, ToDec
 pytestmark = [
     pytest.mark.filterwarnings("ignore:n_fft=.* is too large"),
     pytest.mark.filterwarnings("ignore:Empty filters detected"),
+    pytest.mark.filterwarnings("ignore:Some of .* mel bands are empty"),
 ]
 SETTINGS = settings(max_examples=60, deadline=None)
 

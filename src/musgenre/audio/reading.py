@@ -18,6 +18,7 @@ import soxr
 
 from musgenre.audio.sources import AudioSource, opened, whole_rate
 from musgenre.errors import AudioError, ParameterError
+from musgenre.parallel import ahead as decoded_ahead
 from musgenre.specs import AudioSpec
 
 __all__ = ["AudioSource", "AudioWindows", "blocks", "duration_seconds", "load", "read_window", "tile"]
@@ -43,6 +44,7 @@ class AudioWindows:
     Args:
         source: As for :func:`blocks`.
         spec: Rate and windows.
+        ahead: Whether a thread of its own decodes the next two blocks while one is resampled and used.
 
     Attributes:
         duration_seconds: Seconds read so far; the length of the song once the iteration has ended.
@@ -53,9 +55,10 @@ class AudioWindows:
         ([0.0, 0.3, 0.4], 0.7)
     """
 
-    def __init__(self, source: AudioSource, spec: AudioSpec) -> None:
+    def __init__(self, source: AudioSource, spec: AudioSpec, *, ahead: bool = False) -> None:
         self.source = source
         self.spec = spec
+        self.ahead = ahead
         self.duration_seconds = 0.0
 
     def __iter__(self) -> Iterator[tuple[float, Samples]]:
@@ -71,7 +74,7 @@ class AudioWindows:
         length, hop, rate = self.spec.window_samples, self.spec.hop_samples, self.spec.sample_rate
         start = end = 0
         tail = np.empty(0, np.float32)  # the samples up to ``end``
-        with contextlib.closing(blocks(self.source, sample_rate=rate)) as parts:
+        with contextlib.closing(blocks(self.source, sample_rate=rate, ahead=self.ahead)) as parts:
             for part in parts:
                 tail = np.concatenate((tail[-length:], part))
                 end += part.size
@@ -86,7 +89,7 @@ class AudioWindows:
             yield (end - length) / rate, tail[-length:].copy()
 
 
-def blocks(source: AudioSource, *, sample_rate: int) -> Generator[Samples, None, None]:
+def blocks(source: AudioSource, *, sample_rate: int, ahead: bool = False) -> Generator[Samples, None, None]:
     """Yields a source block by block as mono at the rate wanted, with memory that does not grow with its length.
 
     The blocks joined equal the whole file's mean over channels, resampled by soxr at its high quality.
@@ -95,6 +98,7 @@ def blocks(source: AudioSource, *, sample_rate: int) -> Generator[Samples, None,
         source: A path; a seekable binary file object, read from where it stands and left there; or ``(waveform,
             sample_rate)`` with floats (full scale is 1) or ``int8``, ``uint8``, ``int16`` or ``int32`` samples.
         sample_rate: The rate wanted, in hertz.
+        ahead: Whether a thread of its own decodes the next two blocks while one is resampled and used.
 
     Shape:
         waveform: ``(samples,)`` or ``(channels, samples)``; an array, a CPU or GPU tensor, or nested lists
@@ -113,7 +117,9 @@ def blocks(source: AudioSource, *, sample_rate: int) -> Generator[Samples, None,
     wanted = whole_rate(sample_rate, "sample_rate", kind=ParameterError)
     with opened(source) as song:
         parts = _mono(song.parts(), song.rate, name=song.name, shortest_seconds=SHORTEST_SECONDS)
-        yield from _resampled(parts, song.rate, wanted=wanted)
+        # Closed before the song is, so that no thread still decodes it.
+        with contextlib.closing(decoded_ahead(parts) if ahead else parts) as ready:
+            yield from _resampled(ready, song.rate, wanted=wanted)
 
 
 def load(source: AudioSource, *, sample_rate: int) -> Samples:
@@ -202,7 +208,7 @@ def tile(waveform: Samples, samples: int) -> Samples:
 
 def _mono(
     parts: Iterator[npt.NDArray[Any]], rate: int, *, name: str, start: int = 0, shortest_seconds: float = 0.0
-) -> Iterator[Samples]:
+) -> Generator[Samples, None, None]:
     """Averages the channels, and checks that every sample is a finite number and that there are enough of them."""
     position = start
     for part in parts:
@@ -211,8 +217,8 @@ def _mono(
             for channel in range(1, part.shape[1]):
                 total += part[:, channel]
             total /= part.shape[1]
-        bad = np.flatnonzero(~(np.abs(total) <= LOUDEST))
-        if bad.size:
+        if not (total.min(initial=0) >= -LOUDEST and total.max(initial=0) <= LOUDEST):  # also where one is no number
+            bad = np.flatnonzero(~(np.abs(total) <= LOUDEST))
             at = position + int(bad[0])
             raise AudioError(
                 f"{name}: the sample at {at / rate:.3f} s (index {at}) is {total[bad[0]]}; expected finite numbers "

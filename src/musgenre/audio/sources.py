@@ -192,16 +192,16 @@ class Decoder:
                 block: Frames = self._stream.read(count, "float32", always_2d=True)
             return block
         # mpg123 fails on tags behind the last frame and on half a frame. Frame by frame, nothing before that is lost.
-        parts = [np.empty((0, self.channels), np.float32)]
+        # Into one buffer, because what soundfile makes anew for each call costs as much as decoding a frame.
+        buffer, filled = np.empty((count, self.channels), np.float32), 0
         try:
             with self._input.errors(what):
-                while count > 0 and len(part := self._stream.read(min(count, MPEG_FRAME), "float32", always_2d=True)):
-                    parts.append(part)
-                    count -= len(part)
+                while got := self._stream.buffer_read_into(buffer[filled : filled + MPEG_FRAME], "float32"):
+                    filled += got
         except AudioFileError as error:
             if not (isinstance(error.__cause__, soundfile.LibsndfileError) and self._input.is_read):
                 raise
-        return np.concatenate(parts)
+        return buffer[:filled]
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types

@@ -2,6 +2,8 @@ from .base import BACKBONES as BACKBONES
 from .base import Backbone as Backbone
 from .base import InputSpec as InputSpec
 from .base import register_backbone as register_backbone
+from .timm import TimmBackbone as TimmBackbone
+from .torchvision import TorchvisionBackbone as TorchvisionBackbone
 from .vgg import VGG16 as VGG16
 from .vgg import VGG16Slim as VGG16Slim
 from .yamnet import AudioSetScores as AudioSetScores

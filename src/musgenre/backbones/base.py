@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from musgenre.errors import ConfigError
 from musgenre.registry import Registry
+from musgenre.specs import Component
 
 Shape = tuple[int, int, int]
 
@@ -57,14 +59,32 @@ class InputSpec:
         )
 
 
+def picture(size: int, *, mean: Sequence[float], std: Sequence[float]) -> Component:
+    """Returns the feature ``logmel-image`` as a network that was trained on photographs needs it.
+
+    Args:
+        size: Height and width, in pixels.
+        mean: Mean of each channel that its weights were trained with, on a scale from 0 to 1.
+        std: Standard deviation of each channel.
+
+    Example:
+        >>> picture(160, mean=(0.5,), std=(0.25,))
+        Component(name='logmel-image', options={'size': 160, 'normalise': [[0.5], [0.25]]})
+    """
+    # Lists, because options are of JSON's types.
+    return Component("logmel-image", {"size": size, "normalise": [list(mean), list(std)]})
+
+
 class Backbone(nn.Module, abc.ABC):
     """Turns a feature into one vector; the part that is pretrained, frozen and unfrozen.
 
     A subclass sets :attr:`out_features` and :attr:`expects` in its constructor.
 
     Attributes:
-        default_feature: Name of the feature to use when none is named.
+        default_feature: The feature to use when none is named: its name, or a component with options.
         default_hidden: Widths of the dense layers after this backbone when none are named.
+        named_weights: What its option ``weights`` takes besides paths and ``None``: names that mean the same weights
+            on every machine, so that a saved model may name them instead of holding them.
         pretrained: Whether it starts from weights that know something; only then is there a point in freezing it.
         out_features: Length of the vector.
         expects: The input it expects.
@@ -88,8 +108,9 @@ class Backbone(nn.Module, abc.ABC):
         torch.Size([2, 1])
     """
 
-    default_feature: ClassVar[str] = "logmel"
+    default_feature: ClassVar[str | Component] = "logmel"
     default_hidden: ClassVar[tuple[int, ...]] = ()
+    named_weights: ClassVar[tuple[str, ...]] = ()
     pretrained: bool = False
     out_features: int
     expects: InputSpec
@@ -107,6 +128,11 @@ BACKBONES: Registry[Backbone] = Registry(
     "backbone",
     group="musgenre.backbones",
     builtins={
+        "efficientnet_b0": "musgenre.backbones.torchvision:efficientnet_b0",
+        "mobilenet_v3_small": "musgenre.backbones.torchvision:mobilenet_v3_small",
+        "resnet18": "musgenre.backbones.torchvision:resnet18",
+        "timm/": "musgenre.backbones.timm:family",
+        "torchvision/": "musgenre.backbones.torchvision:family",
         "vgg16": "musgenre.backbones.vgg:VGG16",
         "vgg16-slim": "musgenre.backbones.vgg:VGG16Slim",
         "yamnet": "musgenre.backbones.yamnet:YAMNet",
@@ -115,7 +141,7 @@ BACKBONES: Registry[Backbone] = Registry(
 """Every backbone by name. A factory takes ``in_channels`` and keyword-only options.
 
 An option called ``weights`` names where the initial weights come from. It is used once: a saved model
-holds its own weights and is built with ``weights=None``.
+holds its own weights and is built with ``weights=None``, unless it was saved without its backbone's.
 """
 
 register_backbone = BACKBONES.register

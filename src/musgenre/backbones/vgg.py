@@ -6,7 +6,6 @@ Recognition", 2014, arXiv:1409.1556, configuration D.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musgenre.backbones.base import Backbone, InputSpec
-from musgenre.errors import ConfigError, ParameterError, WeightsError
+from musgenre.backbones.states import imagenet, load_fitting, read_state_dict
+from musgenre.errors import ConfigError, ParameterError
 
 # Output channels of the convolutions, a tuple a group; each group ends in a 2 x 2 max-pool.
 _GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -45,6 +45,7 @@ class VGG16(Backbone):
 
     default_feature: ClassVar[str] = "logmel-image"
     default_hidden: ClassVar[tuple[int, ...]] = (2048, 512, 256, 128, 64)
+    named_weights: ClassVar[tuple[str, ...]] = ("imagenet",)
 
     def __init__(
         self, *, in_channels: int = 3, weights: str | None = "imagenet", top: Literal["fc", "pool"] = "fc"
@@ -81,33 +82,35 @@ class VGG16(Backbone):
         return output
 
     def _load(self, weights: str) -> None:
-        state = _imagenet() if weights == "imagenet" else _read_state_dict(Path(weights))
+        from torchvision.models import VGG16_Weights
+
+        state = (
+            imagenet(VGG16_Weights.IMAGENET1K_V1, backbone="vgg16")
+            if weights == "imagenet"
+            else read_state_dict(Path(weights))
+        )
         # torchvision calls the dense layers "classifier"; number 6 is the output that is replaced here.
         ours = {name.replace("classifier.", "fc.", 1): tensor for name, tensor in state.items()}
-        wanted = self.state_dict()
-        missing = [name for name in wanted if name not in ours]
-        misshapen = [name for name in wanted if name in ours and ours[name].shape != wanted[name].shape]
-        if missing or misshapen:
-            raise WeightsError(
-                f"{weights!r} is no state dict of torchvision's vgg16: missing {missing or 'nothing'}, misshapen "
-                f"{misshapen or 'nothing'} (with top='pool' the convolutions alone are enough)."
-            )
-        self.load_state_dict({name: ours[name] for name in wanted})
+        hint = " (with top='pool' the convolutions alone are enough)"
+        load_fitting(self, ours, source=weights, network="torchvision's vgg16", hint=hint)
 
 
 class VGG16Slim(Backbone):
     """VGG-16's sixteen layers, narrower, with batch normalisation, for pictures of any size.
 
     The picture is standardised (minus its mean, over its deviation), so that the feature's scale does not matter.
-    Then come thirteen convolutions in five groups, each with batch normalisation; the mean over frequency, and of
-    that the mean and the maximum over time side by side; two dense layers. The genre's output layer follows in
-    the head.
+    Then come thirteen convolutions in five groups, each with batch normalisation; the mean over frequency and time, or
+    the mean over frequency and of that the mean and the maximum over time side by side; two dense layers. The genre's
+    output layer follows in the head.
 
     Args:
         in_channels: Channels of the feature.
         width: Factor on VGG-16's channels, positive; 0.25 gives 16 to 128.
         dense_units: Units of the two dense layers (VGG-16 has 4,096).
         dropout: Share of units dropped before each dense layer while training, in [0, 1).
+        stem_stride: Stride of the first convolution, 1 or 2. With 2 it halves the picture, which costs a quarter of the
+            time, and the last group has no max-pool in return.
+        pooling: ``"mean-max"`` or ``"mean"``; the latter means the same for windows of any length.
 
     Shape:
         - Input: ``(batch, in_channels, bins, frames)``, at least 32 bins and 32 frames
@@ -121,30 +124,35 @@ class VGG16Slim(Backbone):
         torch.Size([2, 512])
     """
 
-    def __init__(self, *, in_channels: int, width: float = 0.25, dense_units: int = 512, dropout: float = 0.5) -> None:
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        width: float = 0.25,
+        dense_units: int = 512,
+        dropout: float = 0.5,
+        stem_stride: int = 1,
+        pooling: Literal["mean-max", "mean"] = "mean-max",
+    ) -> None:
         super().__init__()
         if not width > 0 or dense_units < 1 or in_channels < 1 or not 0 <= dropout < 1:
             raise ParameterError(
                 "vgg16-slim needs in_channels >= 1, width > 0, dense_units >= 1 and dropout in [0, 1), got "
                 f"{in_channels!r}, {width!r}, {dense_units!r}, {dropout!r}."
             )
+        if stem_stride not in (1, 2) or pooling not in ("mean-max", "mean"):
+            raise ParameterError(
+                "vgg16-slim needs stem_stride 1 or 2 and pooling 'mean-max' or 'mean', got "
+                f"{stem_stride!r} and {pooling!r}."
+            )
+        self.pooling = pooling
         self.expects = InputSpec(channels=in_channels, min_size=(_SMALLEST_PICTURE, _SMALLEST_PICTURE))
         self.out_features = dense_units
-        self.groups = nn.ModuleList()
-        for group in _GROUPS:
-            layers: list[nn.Module] = []
-            for full_channels in group:
-                channels = max(1, round(full_channels * width))
-                layers += [
-                    nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False),
-                    nn.BatchNorm2d(channels),
-                    nn.ReLU(inplace=True),
-                ]
-                in_channels = channels
-            self.groups.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
+        self.groups = _slim_groups(in_channels, width=width, stem_stride=stem_stride)
+        last = max(1, round(_GROUPS[-1][-1] * width))
         self.dense = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Linear(2 * in_channels, dense_units),
+            nn.Linear(last * (2 if pooling == "mean-max" else 1), dense_units),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             nn.Linear(dense_units, dense_units),
@@ -162,8 +170,29 @@ class VGG16Slim(Backbone):
         for group in self.groups:
             feature = group(feature)
         over_time = feature.mean(dim=2)
-        output: Tensor = self.dense(torch.cat([over_time.mean(dim=2), over_time.amax(dim=2)], dim=1))
+        summary = over_time.mean(dim=2)
+        if self.pooling == "mean-max":
+            summary = torch.cat([summary, over_time.amax(dim=2)], dim=1)
+        output: Tensor = self.dense(summary)
         return output
+
+
+def _slim_groups(in_channels: int, *, width: float, stem_stride: int) -> nn.ModuleList:
+    groups = nn.ModuleList()
+    for group in _GROUPS:
+        layers: list[nn.Module] = []
+        for full_channels in group:
+            channels = max(1, round(full_channels * width))
+            stride = 1 if groups or layers else stem_stride
+            layers += [
+                nn.Conv2d(in_channels, channels, kernel_size=3, stride=stride, padding=1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(inplace=True),
+            ]
+            in_channels = channels
+        halved_before = stem_stride == 2 and len(groups) == len(_GROUPS) - 1
+        groups.append(nn.Sequential(*layers) if halved_before else nn.Sequential(*layers, nn.MaxPool2d(2)))
+    return groups
 
 
 def _initialise(layer: nn.Module) -> None:
@@ -171,39 +200,3 @@ def _initialise(layer: nn.Module) -> None:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
-
-
-def _imagenet() -> Mapping[str, Tensor]:
-    from torchvision.models import VGG16_Weights
-
-    weights = VGG16_Weights.IMAGENET1K_V1
-    try:
-        state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
-    except Exception as error:
-        # torch.load raises whatever its parsers raise when the copy that was downloaded earlier is damaged.
-        raise WeightsError(
-            f"The ImageNet weights of vgg16 could not be downloaded from {weights.url}, or their copy below "
-            f"'{torch.hub.get_dir()}' is damaged ({error}). Remove such a copy; or download the file on another "
-            'machine and name it: backbone=Component("vgg16", {"weights": "vgg16-397923af.pth"}); or start from random '
-            'weights: {"weights": None}.'
-        ) from error
-    return state
-
-
-def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise WeightsError(
-            f"There is no file of weights at '{path}': give 'imagenet', the path of a state dict, or None."
-        )
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch.load raises whatever its parsers raise: OSError, RuntimeError, EOFError, UnpicklingError, KeyError.
-        raise WeightsError(f"'{path}' cannot be read as a state dict: {error}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"'{path}' holds no state dict (names to tensors).")
-    return state

@@ -20,9 +20,15 @@ class Kind(str, enum.Enum):
 
 
 def list_entries(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List what is built in, installed or announced by other packages."""
-    for entry in _registry(kind).entries():
-        typer.echo(f"{entry.name:<16} {entry.origin:<16} {entry.target}")
+    """List what is built in, installed or announced by other packages.
+
+    A name that ends in NAME stands for a whole family of names that another library knows.
+    """
+    entries = _registry(kind).entries()
+    names = [f"{entry.name}NAME" if entry.name.endswith("/") else entry.name for entry in entries]
+    width = max(map(len, names), default=0)
+    for name, entry in zip(names, entries, strict=True):
+        typer.echo(f"{name:<{width}}  {entry.origin:<16} {entry.target}")
 
 
 def _registry(kind: Kind) -> Registry[Any]:

@@ -18,6 +18,7 @@ app.command()(training.finetune)
 app.command()(measuring.evaluate)
 app.command("cross-validate")(measuring.cross_validate)
 app.command("list")(listing.list_entries)
+app.command()(predicting.export)
 app.command()(predicting.demo)
 
 

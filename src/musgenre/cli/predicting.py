@@ -1,4 +1,4 @@
-"""``musgenre predict`` and ``musgenre demo``."""
+"""``musgenre predict``, ``musgenre export`` and ``musgenre demo``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import typer
 
 from musgenre.cli.options import Model, Top, complain, line, quiet_decoder
 from musgenre.errors import MusgenreError
+
+_TOGETHER = 32
+"""Songs predicted side by side before any of them is printed."""
 
 
 def predict(
@@ -24,18 +27,33 @@ def predict(
 
     classifier = GenreClassifier.from_pretrained(model)
     failed = False
-    for song in songs:
+    for start in range(0, len(songs), _TOGETHER):
         with quiet_decoder():
-            result = classifier.predict(song, on_error="return")
-        if isinstance(result, MusgenreError):
-            failed = True
-            complain(result)
-        elif as_json:
-            typer.echo(json.dumps(result.to_dict(), ensure_ascii=False))
-        else:
-            typer.echo(line(result, top))
+            results = classifier.predict(songs[start : start + _TOGETHER], on_error="return")
+        for result in results:
+            if isinstance(result, MusgenreError):
+                failed = True
+                complain(result)
+            elif as_json:
+                typer.echo(json.dumps(result.to_dict(), ensure_ascii=False))
+            else:
+                typer.echo(line(result, top))
     if failed:
         raise typer.Exit(2)
+
+
+def export(
+    output: Annotated[Path, typer.Argument(help="The ONNX file that is written.")],
+    *,
+    model: Model = None,
+) -> None:
+    """Write a model as one ONNX graph, from samples to probabilities, for programs without PyTorch."""
+    from musgenre.classifier import GenreClassifier
+
+    classifier = GenreClassifier.from_pretrained(model, device="cpu")
+    classifier.export_onnx(output)
+    audio = classifier.config.audio
+    typer.echo(f"{output}: windows of {audio.window_samples} samples at {audio.sample_rate} Hz")
 
 
 def demo(

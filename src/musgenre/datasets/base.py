@@ -101,7 +101,8 @@ class TrackDataset:
         self.split = split
         self.missing = tuple(missing)
         if not self.tracks:
-            raise DatasetError(f"{name}: a dataset needs at least one track.")
+            part = f"{name} ({split})" if split else name
+            raise DatasetError(f"{part}: a dataset needs at least one track, and here is none.")
         _refuse_repeats(f"{name}: the label", self.labels)
         _refuse_repeats(f"{name}: the track", [track.id for track in self.tracks])
         for track in self.tracks:

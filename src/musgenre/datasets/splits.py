@@ -9,10 +9,13 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from musgenre.datasets.base import Track, TrackDataset, abbreviated
+from musgenre.datasets.duplicates import same_recordings
 from musgenre.errors import DatasetError, ParameterError
 
 
@@ -45,7 +48,9 @@ def holdout(dataset: TrackDataset, *, fraction: float = 0.2, seed: int = 0) -> t
     raise DatasetError(f"{dataset.name}: found no split with every genre on both sides and no group on both.")
 
 
-def group_folds(dataset: TrackDataset, *, folds: int = 5, seed: int = 0) -> list[tuple[TrackDataset, TrackDataset]]:
+def group_folds(
+    dataset: TrackDataset, *, folds: int = 5, seed: int = 0, groups: Literal["artist"] | None = "artist"
+) -> list[tuple[TrackDataset, TrackDataset]]:
     """Divides a dataset for cross-validation: each track is in the test set of exactly one fold.
 
     The folds are those of scikit-learn's ``StratifiedGroupKFold``, shuffled. A genre with fewer groups than
@@ -55,20 +60,25 @@ def group_folds(dataset: TrackDataset, *, folds: int = 5, seed: int = 0) -> list
         dataset: The tracks.
         folds: How many, at least 2.
         seed: Seed of the shuffle.
+        groups: ``"artist"`` keeps every group on one side. ``None`` divides tracks whatever their group, to see
+            how much that flatters; :func:`check_split` refuses what comes of it.
 
     Returns:
         A pair of training and test set a fold.
 
     Raises:
-        ParameterError: ``folds`` is below 2.
+        ParameterError: ``folds`` is below 2, or ``groups`` is none of these.
         DatasetError: There are fewer groups than folds, or a genre would be absent from a training set; it is named.
     """
     if folds < 2:
         raise ParameterError(f"folds must be at least 2, not {folds!r}.")
-    most = _most_folds(dataset)
+    if groups not in ("artist", None):
+        raise ParameterError(f"groups must be 'artist' or None, not {groups!r}.")
+    divided = dataset if groups else _without_groups(dataset)
+    most = _most_folds(divided)
     if folds > most:
         raise DatasetError(f"{dataset.name} has tracks or groups for at most {most} folds, not for {folds}.")
-    pairs = _fold_indices(dataset, folds=folds, seed=seed)
+    pairs = _fold_indices(divided, folds=folds, seed=seed)
     absent = sorted(set().union(*(_absent(dataset, train) for train, _ in pairs)))
     if absent:
         raise DatasetError(
@@ -80,16 +90,20 @@ def group_folds(dataset: TrackDataset, *, folds: int = 5, seed: int = 0) -> list
 def check_split(train: TrackDataset, test: TrackDataset, *, allow_leakage: bool = False) -> str | None:
     """Makes sure that what a model is measured on has nothing of what it was trained on.
 
+    Looked for are, in this order, the same track, the same file, the same group (artist), and the same recording in
+    two files: of equal bytes, or of other bytes (WAV and FLAC, other tags) that decode to equal samples. The MP3 of a
+    WAV is not found. A file that cannot be read is passed over; what reads it next says so.
+
     Args:
         train: What the model was trained on.
         test: What it is measured on.
         allow_leakage: Whether what is on both sides is returned instead of raised.
 
     Returns:
-        ``None`` for a clean split, else what is on both sides.
+        ``None`` for a clean split, else what is on both sides; of several kinds, the first.
 
     Raises:
-        DatasetError: A track, a file or a group is on both sides, and is named; or the labels differ.
+        DatasetError: Something is on both sides, and is named; or the labels differ.
 
     Example:
         >>> from pathlib import Path
@@ -113,11 +127,20 @@ def check_split(train: TrackDataset, test: TrackDataset, *, allow_leakage: bool 
     for what, key in keys.items():
         shared = sorted({name for name in map(key, train) if name is not None} & set(map(key, test)))
         if shared:
-            told = f"{what} {abbreviated(shared)} on both sides"
-            if allow_leakage:
-                return told
-            raise DatasetError(f"{train!r} and {test!r} are no clean split: {told}.")
+            return _leak(f"{what} {abbreviated(shared)}", train, test=test, allowed=allow_leakage)
+    if copies := [f"{one} (also {other})" for one, other in same_recordings(train, test)]:
+        return _leak(f"recording {abbreviated(copies)}", train, test=test, allowed=allow_leakage)
     return None
+
+
+def _leak(what: str, train: TrackDataset, *, test: TrackDataset, allowed: bool) -> str:
+    told = f"{what} on both sides"
+    if not allowed:
+        raise DatasetError(
+            f"{train!r} and {test!r} are no clean split: {told}. Leave it out of one side, or go on with "
+            "allow_leakage=True, which marks what is measured as leaky."
+        )
+    return told
 
 
 def _fold_indices(dataset: TrackDataset, *, folds: int, seed: int) -> list[tuple[list[int], list[int]]]:
@@ -133,6 +156,10 @@ def _fold_indices(dataset: TrackDataset, *, folds: int, seed: int) -> list[tuple
         warnings.simplefilter("ignore", UserWarning)  # on a genre with fewer tracks than folds: judged by the caller
         pairs = list(splitter.split(dataset.tracks, dataset.label_indices(), np.argsort(order)[codes]))
     return [(train.tolist(), test.tolist()) for train, test in pairs]
+
+
+def _without_groups(dataset: TrackDataset) -> TrackDataset:
+    return TrackDataset([replace(track, group=None) for track in dataset], labels=dataset.labels, name=dataset.name)
 
 
 def _take(dataset: TrackDataset, indices: list[int]) -> TrackDataset:

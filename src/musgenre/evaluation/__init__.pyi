@@ -4,8 +4,9 @@ from .folds import cross_validate as cross_validate
 from .measuring import evaluate as evaluate
 from .recipes import Recipe as Recipe
 from .reports import EvaluationReport as EvaluationReport
-from .reports import GenreScores as GenreScores
 from .reports import TrackPrediction as TrackPrediction
+from .scores import GenreScores as GenreScores
+from .scores import Scores as Scores
 from .validation import CrossValidationReport as CrossValidationReport
 from .validation import FoldScores as FoldScores
 from .validation import Spread as Spread

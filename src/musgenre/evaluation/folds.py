@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib.metadata
-import json
+import difflib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import joblib  # type: ignore[import-untyped]
-import torch
 
 from musgenre.datasets.base import TrackDataset
 from musgenre.datasets.splits import check_split, group_folds
-from musgenre.errors import ConfigError, ParameterError
-from musgenre.evaluation.measuring import evaluate
+from musgenre.errors import ParameterError
+from musgenre.evaluation.plugins import packed
 from musgenre.evaluation.recipes import Recipe
 from musgenre.evaluation.reports import EvaluationReport
-from musgenre.evaluation.storage import Report, sequences
+from musgenre.evaluation.runs import FoldRun
 from musgenre.evaluation.validation import CrossValidationReport, summarise
-from musgenre.finetuning import finetune
+from musgenre.training.options import RunOptions
+
+# A fold has no state of its own to go on from, and a Trainer is made for one run.
+_NOT_A_FOLDS = {"directory", "resume", "trainer"}
 
 
 def cross_validate(
@@ -31,28 +31,35 @@ def cross_validate(
     *,
     recipe: Recipe | None = None,
     folds: int = 5,
-    seeds: Sequence[int] = (0,),
-    directory: str | os.PathLike[str] | None = None,
-    jobs: int = 1,
+    groups: Literal["artist"] | None = "artist",
+    allow_leakage: bool = False,
+    **options: Any,
 ) -> CrossValidationReport:
     """Trains on all folds but one and measures on that one, for each fold and seed.
 
-    No group (artist) stands in two folds. Nothing of a fold is seen before it is measured: training runs without a
-    validation set.
+    Nothing of a fold is seen before it is measured: training runs without a validation set.
 
     Args:
         dataset: The tracks.
         recipe: What to train; by default what :func:`~musgenre.finetune` does by default.
         folds: Number of folds, at least 2.
-        seeds: Each draws the folds anew, and seeds training.
-        directory: Where each finished fold is kept as JSON. An interrupted run that is called again goes on there.
-        jobs: How many folds are trained at a time, each in a process of its own with one thread. Features and backbones
-            must then come from installed packages.
+        groups: ``"artist"``: no group (artist) stands in two folds; a track without one is its own. ``None``: tracks
+            are divided whatever their group, which leaks where groups are known.
+        allow_leakage: Whether folds that leak are trained and measured all the same; the report then says that it is
+            leaky.
+        **options: By name: ``seeds`` (by default ``(0,)``), each of which draws the folds anew and seeds training;
+            ``directory``, where each finished fold is kept as JSON, and where an interrupted run that is called again
+            goes on; ``jobs`` (by default 1), how many folds are trained at a time, each in a process of its own with
+            one thread and a copy of the network in memory, or -1 for as many as there are processors. And the fields
+            of :class:`~musgenre.training.options.RunOptions` but ``directory``, ``resume`` and ``trainer``.
 
     Raises:
-        ParameterError: A number is out of range, or ``directory`` cannot be written.
-        DatasetError: A genre has too few groups to be in every training set, or a track cannot be decoded.
+        ParameterError: An option is unknown or out of range, or ``directory`` cannot be written.
+        DatasetError: A genre has too few tracks or groups to be in every training set, something stands in a training
+            and its test set (:func:`~musgenre.datasets.splits.check_split`), or a track cannot be decoded.
         ConfigError: ``directory`` holds folds of another recipe, dataset or version; they stay as they are.
+        PluginError: With ``jobs``, a feature or backbone that is registered in this process alone cannot be sent to
+            another one.
         MusgenreError: Whatever :func:`~musgenre.finetune` raises.
 
     Example::
@@ -60,86 +67,74 @@ def cross_validate(
         report = cross_validate(data, recipe=Recipe("vgg16-slim"), seeds=(0, 1, 2), directory="folds")
         report.accuracy.mean, report.accuracy.fold_deviation
     """
-    if jobs < 1:
-        raise ParameterError(f"jobs must be at least 1, not {jobs!r}.")
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ParameterError(f"seeds must be at least one number from 0 on, each once, not {tuple(seeds)!r}.")
+    how = _Options.of(options)
     recipe = recipe or Recipe()
-    place = None if directory is None else Path(directory)
     runs = [
-        _Run(train, test, recipe=recipe, seed=seed, fold=fold, place=place)
-        for seed in seeds
-        for fold, (train, test) in enumerate(group_folds(dataset, folds=folds, seed=seed))
+        FoldRun(train, test, recipe, seed=seed, fold=fold, place=how.place, options=how.run)
+        for seed in how.seeds
+        for fold, (train, test) in enumerate(group_folds(dataset, folds=folds, seed=seed, groups=groups))
     ]
     # All before the first is trained, so that no work is lost.
-    for run in runs:
-        check_split(run.train, run.test)
+    runs = [
+        dataclasses.replace(run, leaky=check_split(run.train, run.test, allow_leakage=allow_leakage) is not None)
+        for run in runs
+    ]
     done = [run.kept() for run in runs]
-    if place is not None:
-        _make(place)
-    todo = [run for run, report in zip(runs, done, strict=True) if report is None]
-    trained = iter(joblib.Parallel(n_jobs=jobs)(joblib.delayed(_Run.finish)(run, alone=jobs == 1) for run in todo))
+    how.make_place()
+    trained = iter(_finished([run for run, report in zip(runs, done, strict=True) if report is None], jobs=how.jobs))
     measured = {(run.seed, run.fold): report or next(trained) for run, report in zip(runs, done, strict=True)}
-    return summarise(dataset, measured, recipe=recipe, folds=folds)
+    return summarise(dataset, measured, recipe=recipe, folds=folds, groups=groups)
 
 
-@dataclass(frozen=True)
-class _Kept(Report):
-    """A finished fold, and what it is the outcome of."""
-
-    recipe: dict[str, Any]
-    tracks: str
-    version: str
-    report: EvaluationReport
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One fold to train and measure."""
-
-    train: TrackDataset
-    test: TrackDataset
-    recipe: Recipe
-    seed: int
-    fold: int
-    place: Path | None
-
-    def kept(self) -> EvaluationReport | None:
-        """Reads what an earlier call has found."""
-        path = self._path()
-        if path is None or not path.exists():
-            return None
-        kept = _Kept.load(path)
-        wanted = self._describe(kept.report)
-        differing = [name for name in ("recipe", "tracks", "version") if getattr(kept, name) != getattr(wanted, name)]
-        if differing:
-            raise ConfigError(f"'{path}' is of another run: other {' and '.join(differing)}. Name another directory.")
-        return kept.report
-
-    def finish(self, *, alone: bool) -> EvaluationReport:
-        """Trains, measures, and keeps the outcome."""
-        config = dataclasses.replace(self.recipe.config, seed=self.seed)
-        if not alone:
-            torch.set_num_threads(1)
-            config = dataclasses.replace(config, progress=False)
-        result = finetune(self.train, backbone=self.recipe.backbone, feature=self.recipe.feature, config=config)
-        report = evaluate(result.classifier, self.test, trained_on=self.train)
-        if (path := self._path()) is not None:
-            self._describe(report).save(path)
-        return report
-
-    def _path(self) -> Path | None:
-        return None if self.place is None else self.place / f"seed{self.seed}-fold{self.fold}.json"
-
-    def _describe(self, report: EvaluationReport) -> _Kept:
-        sides = [[(t.id, t.label, t.group, t.duration_seconds) for t in side] for side in (self.train, self.test)]
-        tracks = hashlib.sha256(json.dumps([self.test.labels, sides]).encode()).hexdigest()
-        recipe = sequences(self.recipe.described(), kind=tuple)
-        return _Kept(recipe, tracks, importlib.metadata.version("musgenre"), report)
+def _finished(runs: list[FoldRun], *, jobs: int) -> list[EvaluationReport]:
+    if jobs == 1 or not runs:
+        return [run.finish() for run in runs]
+    plugins = packed(runs[0].recipe)
+    reports: list[EvaluationReport] = joblib.Parallel(n_jobs=jobs)(
+        joblib.delayed(FoldRun.finish_apart)(run, plugins) for run in runs
+    )
+    return reports
 
 
-def _make(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ParameterError(f"Folds cannot be kept in '{directory}': {error.strerror}.") from error
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """What :func:`cross_validate` takes by name."""
+
+    seeds: Sequence[int] = (0,)
+    directory: str | os.PathLike[str] | None = None
+    jobs: int = 1
+    run: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> _Options:
+        own = {option.name for option in dataclasses.fields(cls)} - {"run"}
+        passed = {option.name for option in dataclasses.fields(RunOptions)} - _NOT_A_FOLDS
+        for name in options:
+            if name not in own | passed:
+                close = difflib.get_close_matches(name, own | passed)
+                told = f"Close: {', '.join(close)}. " if close else ""
+                raise ParameterError(
+                    f"cross_validate() has no option {name!r}. {told}All: {', '.join(sorted(own | passed))}; what is "
+                    "learnt is the recipe's."
+                )
+        run = {name: value for name, value in options.items() if name in passed}
+        RunOptions(**run)  # refuses what is out of range
+        return cls(**{name: value for name, value in options.items() if name in own}, run=run)
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1 and self.jobs != -1:
+            raise ParameterError(f"jobs must be at least 1, or -1 for one a processor, not {self.jobs!r}.")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ParameterError(f"seeds must be at least one number from 0 on, each once, not {tuple(self.seeds)!r}.")
+
+    @property
+    def place(self) -> Path | None:
+        return None if self.directory is None else Path(self.directory).expanduser()
+
+    def make_place(self) -> None:
+        if self.place is None:
+            return
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ParameterError(f"Folds cannot be kept in '{self.place}': {error.strerror}.") from error

@@ -11,7 +11,8 @@ from musgenre.datasets.base import Track, TrackDataset, abbreviated
 from musgenre.datasets.splits import check_split
 from musgenre.errors import AudioError, DatasetError
 from musgenre.evaluation.reports import EvaluationReport, TrackPrediction, figures
-from musgenre.metrics.probabilities import reliability
+from musgenre.evaluation.scores import BINS, TOP
+from musgenre.metrics.probabilities import in_top, reliability
 from musgenre.specs import Prediction
 
 
@@ -29,12 +30,13 @@ def evaluate(
     Args:
         classifier: What to measure.
         dataset: The tracks to measure it on.
-        trained_on: What it was trained on; then nothing of it may stand in ``dataset``.
+        trained_on: What it was trained on; then nothing of it may stand in ``dataset``, as
+            :func:`~musgenre.datasets.splits.check_split` says. Without it nobody looks.
         allow_leakage: Whether it may; the report then says that it is leaky.
 
     Raises:
-        DatasetError: A track, file or group of ``trained_on`` stands in ``dataset``, a label is unknown to the
-            classifier, or a track cannot be decoded; what is wrong is named.
+        DatasetError: A track, file, group or recording of ``trained_on`` stands in ``dataset``, a label is unknown to
+            the classifier, or a track cannot be decoded; what is wrong is named.
 
     Example::
 
@@ -51,13 +53,12 @@ def evaluate(
             f"{dataset!r} has labels that {classifier.config.name} does not know: {abbreviated(unknown)}."
         )
     rows: list[TrackPrediction] = []
-    windows = np.zeros((15, 3))
+    windows = np.zeros((BINS, 3))
     for track in dataset:
         prediction = _predict(classifier, track, dataset=dataset)
-        probabilities = tuple(prediction.probabilities.values())
-        rows.append(TrackPrediction(track.id, track.label, prediction.label, probabilities, track.group))
+        rows.append(_judged(track, prediction, labels=labels))
         heard = prediction.windows.probabilities
-        windows += reliability([labels.index(track.label)] * len(heard), heard, bins=len(windows))
+        windows += reliability([labels.index(track.label)] * len(heard), heard, bins=BINS)
     return EvaluationReport(
         model=classifier.config.name,
         trained_on=classifier.config.split,
@@ -72,6 +73,20 @@ def evaluate(
 def named(dataset: TrackDataset) -> str:
     """Returns a dataset's name and split."""
     return f"{dataset.name} ({dataset.split})" if dataset.split else dataset.name
+
+
+def _judged(track: Track, prediction: Prediction, *, labels: tuple[str, ...]) -> TrackPrediction:
+    heard = prediction.windows.probabilities
+    taken = np.bincount(heard.argmax(axis=1), minlength=len(labels))
+    return TrackPrediction(
+        id=track.id,
+        label=track.label,
+        predicted=prediction.label,
+        probabilities=tuple(prediction.probabilities.values()),
+        windows=tuple(taken.tolist()),
+        windows_top3=int(in_top([labels.index(track.label)] * len(heard), heard, k=TOP).sum()),
+        group=track.group,
+    )
 
 
 def _predict(classifier: GenreClassifier, track: Track, *, dataset: TrackDataset) -> Prediction:

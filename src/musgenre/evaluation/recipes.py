@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from musgenre import specs
-from musgenre.errors import ConfigError
+from musgenre.errors import ConfigError, UnknownNameError
 from musgenre.specs import Component
 from musgenre.training.plan import FinetuneConfig
+from musgenre.training.presets import preset
 
 # Whoever reads a report can do without these, and a run may go on with others.
-_WITHOUT_EFFECT = ("progress", "workers", "seed")
+_WITHOUT_EFFECT = ("seed", "cache", "name", "allow_leakage")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Recipe:
 
     @classmethod
     def read(cls, source: str) -> Recipe:
-        """Takes the name of a backbone, or a JSON file whose name ends in ``.json``.
+        """Takes the name of a preset or of a backbone, or a JSON file whose name ends in ``.json``.
 
         The file holds ``backbone``, ``feature`` and ``config`` as the attributes are named, each of which may be
         left out: ``{"backbone": "vgg16-slim", "config": {"head_epochs": 5}}``.
@@ -46,7 +47,7 @@ class Recipe:
             ConfigError: The file cannot be read, or holds an unknown key or a wrong value.
         """
         if not source.endswith(".json"):
-            return cls(source)
+            return cls._named(source)
         try:
             pairs: Any = json.loads(Path(source).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -58,6 +59,14 @@ class Recipe:
         if cache is None:
             return recipe
         return dataclasses.replace(recipe, config=dataclasses.replace(recipe.config, cache=Path(cache)))
+
+    @classmethod
+    def _named(cls, name: str) -> Recipe:
+        try:
+            chosen = preset(name)
+        except UnknownNameError:  # it is a backbone's, or nobody's, which is found out when it is built
+            return cls(name)
+        return cls(chosen.backbone, chosen.feature, chosen.config)
 
     def described(self) -> dict[str, Any]:
         """Returns what makes a difference to the trained weights but the seed, in JSON's types."""

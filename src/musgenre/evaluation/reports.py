@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from musgenre.errors import ParameterError
-from musgenre.evaluation.markdown import percent, table
+from musgenre.evaluation.markdown import LEAK, decimal, decimals, percent, percents, table
+from musgenre.evaluation.scores import BINS, TOP, Answers, GenreScores, Scores
 from musgenre.evaluation.storage import Report
-from musgenre.metrics.labels import accuracy, confusion, genre_scores, macro_f1
-from musgenre.metrics.probabilities import calibration_error, reliability, top_k_accuracy
-from musgenre.metrics.uncertainty import accuracy_interval, bootstrap_interval
+from musgenre.metrics.probabilities import in_top, reliability
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,8 @@ class TrackPrediction:
         label: Its genre.
         predicted: The genre that was predicted.
         probabilities: Of every genre, in the order of the report's labels.
+        windows: How many of its windows, taken alone, were predicted as each genre, in the same order.
+        windows_top3: Of how many windows the track's genre was among the three most probable.
         group: The track's group (artist), or ``None``.
     """
 
@@ -35,29 +36,14 @@ class TrackPrediction:
     label: str
     predicted: str
     probabilities: tuple[float, ...]
+    windows: tuple[int, ...]
+    windows_top3: int
     group: str | None = None
 
 
 @dataclass(frozen=True)
-class GenreScores:
-    """How well one genre is told from the others; a figure that would be 0 / 0 is 0.
-
-    Attributes:
-        precision: Share of the tracks predicted as this genre that are of it.
-        recall: Share of the tracks of this genre that are predicted as it.
-        f1: The harmonic mean of the two.
-        support: Number of tracks of this genre.
-    """
-
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
-@dataclass(frozen=True)
-class EvaluationReport(Report):
-    """What :func:`evaluate` measured. All figures are of tracks but those that name windows.
+class EvaluationReport(Scores, Report):
+    """What :func:`evaluate` measured: the :class:`Scores` of the tracks, those of their windows, and what of what.
 
     Attributes:
         model: Name of the model.
@@ -69,18 +55,7 @@ class EvaluationReport(Report):
         tracks: Number of tracks.
         missing: Number of tracks that the dataset should hold and had left out before.
         groups: Number of groups (artists); a track without one is its own.
-        accuracy: Share of the tracks that are right.
-        accuracy_interval: Its 95 % interval, by bootstrap over groups.
-        macro_f1: Mean of F1 over the genres that are true or predicted of any track.
-        macro_f1_interval: Its 95 % interval, by bootstrap over groups.
-        top3_accuracy: Share of the tracks whose genre is among the three most probable.
-        calibration_error: Expected calibration error in 15 bins (:func:`musgenre.metrics.reliability`).
-        windows: Number of windows.
-        window_accuracy: Share of the windows that are right.
-        window_calibration_error: Expected calibration error of the windows.
-        genres: Precision, recall, F1 and support of each genre.
-        confusion: Counts; a row is the truth, a column the prediction.
-        window_reliability: The windows' :func:`musgenre.metrics.reliability`, ``(15, 3)``.
+        windows: The same figures of the windows, each judged alone; their intervals are over groups as well.
         predictions: What was said of each track.
 
     Raises:
@@ -96,24 +71,14 @@ class EvaluationReport(Report):
     tracks: int
     missing: int
     groups: int
-    accuracy: float
-    accuracy_interval: tuple[float, float]
-    macro_f1: float
-    macro_f1_interval: tuple[float, float]
-    top3_accuracy: float
-    calibration_error: float
-    windows: int
-    window_accuracy: float
-    window_calibration_error: float
-    genres: dict[str, GenreScores]
-    confusion: tuple[tuple[int, ...], ...]
-    window_reliability: tuple[tuple[float, ...], ...]
+    windows: Scores
     predictions: tuple[TrackPrediction, ...]
 
     def __post_init__(self) -> None:
         known = set(self.labels)
         for row in self.predictions:
-            if not {row.label, row.predicted} <= known or len(row.probabilities) != len(self.labels):
+            sizes = {len(row.probabilities), len(row.windows), len(self.labels)}
+            if not {row.label, row.predicted} <= known or len(sizes) > 1:
                 raise ParameterError(f"The prediction of track {row.id!r} does not fit the labels {self.labels}.")
         repeated = [track for track, count in Counter(row.id for row in self.predictions).items() if count > 1]
         if repeated or len(self.predictions) != self.tracks:
@@ -128,10 +93,9 @@ class EvaluationReport(Report):
         """Returns the report as Markdown, without the single predictions."""
         trained = f" The model: {self.trained_on}." if self.trained_on else ""
         gone = f" {self.missing} more could not be read and do not count." if self.missing else ""
-        leak = "**Leaky: tracks or artists of this data were trained on; the figures flatter the model.**\n\n"
         return (
-            f"# {self.title}\n\n{leak if self.leaky else ''}"
-            f"{self.tracks} tracks, {self.windows} windows, {self.groups} groups.{gone}{trained}\n\n"
+            f"# {self.title}\n\n{LEAK if self.leaky else ''}"
+            f"{self.tracks} tracks, {self.windows.count} windows, {self._artists()}.{gone}{trained}\n\n"
             f"{self._figures()}\n\n{self._genres()}\n\n{self._confusion()}\n"
         )
 
@@ -150,31 +114,34 @@ class EvaluationReport(Report):
         figure = Figure(figsize=(side + 6, side + 1), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(side, 5))
         plot_confusion(self.confusion, labels=self.labels, ax=left)
-        truth = [self.labels.index(row.label) for row in self.predictions]
-        plot_reliability(reliability(truth, [row.probabilities for row in self.predictions]), ax=right)
+        plot_reliability(self.reliability, ax=right)
         figure.suptitle(self.title, parse_math=False)
         save_figure(figure, path)
 
-    def _figures(self) -> str:
-        def between(bounds: tuple[float, float], digits: int) -> str:
-            return f"{100 * bounds[0]:.1f} – {percent(bounds[1])}" if digits == 1 else "{:.3f} – {:.3f}".format(*bounds)
+    def _artists(self) -> str:
+        if all(row.group is None for row in self.predictions):
+            return "no groups known, so that the intervals are over tracks"
+        return f"{self.groups} groups"
 
-        rows = [
-            ("accuracy", percent(self.accuracy), between(self.accuracy_interval, 1)),
-            ("macro F1", f"{self.macro_f1:.3f}", between(self.macro_f1_interval, 3)),
-            ("top-3 accuracy", percent(self.top3_accuracy), ""),
-            ("calibration error", f"{self.calibration_error:.3f}", ""),
-            ("accuracy of windows", percent(self.window_accuracy), ""),
-            ("calibration error of windows", f"{self.window_calibration_error:.3f}", ""),
-        ]
-        return table(["figure", "value", "95 % interval"], rows)
+    def _figures(self) -> str:
+        rows = {
+            "accuracy": [(percent(of.accuracy), percents(of.accuracy_interval)) for of in (self, self.windows)],
+            "macro F1": [(decimal(of.macro_f1), decimals(of.macro_f1_interval)) for of in (self, self.windows)],
+            "top-3 accuracy": [(percent(of.top3_accuracy), "") for of in (self, self.windows)],
+            "calibration error": [(decimal(of.calibration_error), "") for of in (self, self.windows)],
+        }
+        header = ["figure", "tracks", "95 % interval", "windows", "95 % interval"]
+        return table(header, [(name, *of_tracks, *of_windows) for name, (of_tracks, of_windows) in rows.items()])
 
     def _genres(self) -> str:
-        rows = [
-            (label, percent(scores.precision), percent(scores.recall), f"{scores.f1:.3f}", str(scores.support))
-            for label, scores in self.genres.items()
-        ]
-        return table(["genre", "precision", "recall", "F1", "tracks"], rows)
+        def cells(of: GenreScores) -> tuple[str, ...]:
+            return percent(of.precision), percent(of.recall), decimal(of.f1), str(of.support)
+
+        header = ["genre", "precision", "recall", "F1", "tracks", "precision", "recall", "F1", "windows"]
+        return table(
+            header,
+            [(label, *cells(self.genres[label]), *cells(self.windows.genres[label])) for label in self.labels],
+        )
 
     def _confusion(self) -> str:
         rows = [(label, *map(str, counts)) for label, counts in zip(self.labels, self.confusion, strict=True)]
@@ -186,28 +153,26 @@ def figures(
 ) -> dict[str, Any]:
     """Returns the fields of a report that follow from its predictions and its windows' reliability."""
     truth = np.array([labels.index(row.label) for row in predictions])
-    predicted = np.array([labels.index(row.predicted) for row in predictions])
     probabilities = np.array([row.probabilities for row in predictions])
     # The prefixes keep a group apart from a track of the same name.
     groups = [f"track {row.id}" if row.group is None else f"group {row.group}" for row in predictions]
-    matrix = confusion(truth, predicted, classes=len(labels))
-    scores = zip(*(column.tolist() for column in genre_scores(matrix)), matrix.sum(axis=1).tolist(), strict=True)
-    count, _, right = windows.sum(axis=0)
+    of_tracks = Answers(
+        truth,
+        taken=np.array([[label == row.predicted for label in labels] for row in predictions], dtype=np.int64),
+        top=in_top(truth, probabilities, k=TOP).astype(np.int64),
+        reliability=reliability(truth, probabilities, bins=BINS),
+    )
+    of_windows = Answers(
+        truth,
+        taken=np.array([row.windows for row in predictions], dtype=np.int64),
+        top=np.array([row.windows_top3 for row in predictions], dtype=np.int64),
+        reliability=windows,
+    )
     return {
+        **of_tracks.figures(labels=labels, groups=groups),
         "labels": labels,
         "tracks": len(predictions),
         "groups": len(set(groups)),
-        "accuracy": accuracy(truth, predicted),
-        "accuracy_interval": accuracy_interval(truth, predicted, groups=groups),
-        "macro_f1": macro_f1(truth, predicted),
-        "macro_f1_interval": bootstrap_interval(lambda rows: macro_f1(truth[rows], predicted[rows]), groups=groups),
-        "top3_accuracy": top_k_accuracy(truth, probabilities, k=3),
-        "calibration_error": calibration_error(reliability(truth, probabilities)),
-        "windows": int(count),
-        "window_accuracy": float(right / count),
-        "window_calibration_error": calibration_error(windows),
-        "genres": {label: GenreScores(*row) for label, row in zip(labels, scores, strict=True)},
-        "confusion": tuple(map(tuple, matrix.tolist())),
-        "window_reliability": tuple(map(tuple, windows.tolist())),
+        "windows": Scores(**of_windows.figures(labels=labels, groups=groups)),
         "predictions": tuple(predictions),
     }

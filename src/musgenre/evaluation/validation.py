@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from musgenre.datasets.base import TrackDataset
-from musgenre.evaluation.markdown import percent, table
+from musgenre.evaluation.markdown import LEAK, decimal, percent, table
 from musgenre.evaluation.measuring import named
 from musgenre.evaluation.recipes import Recipe
 from musgenre.evaluation.reports import EvaluationReport, figures
@@ -59,8 +59,10 @@ class CrossValidationReport(Report):
 
     Attributes:
         dataset: Name and split of the dataset.
+        leaky: Whether something of a test set stood in its training set: an artist, a recording, a track.
         recipe: What was trained.
         folds: Number of folds.
+        groups: ``"artist"`` if groups were kept apart, ``None`` if tracks were divided whatever their group.
         seeds: The seeds; each draws the folds anew.
         accuracy: Over the folds.
         macro_f1: Over the folds.
@@ -70,8 +72,10 @@ class CrossValidationReport(Report):
     """
 
     dataset: str
+    leaky: bool
     recipe: dict[str, Any]
     folds: int
+    groups: str | None
     seeds: tuple[int, ...]
     accuracy: Spread
     macro_f1: Spread
@@ -79,24 +83,31 @@ class CrossValidationReport(Report):
     scores: tuple[FoldScores, ...]
     pooled: tuple[EvaluationReport, ...]
 
+    @property
+    def title(self) -> str:
+        """Backbone, dataset and folds, and a word of warning where the report is leaky."""
+        apart = ", groups kept apart" if self.groups is not None and not self.leaky else ""
+        leak = " (leaky)" if self.leaky else ""
+        return f"{self.recipe['backbone']['name']} on {self.dataset}: {self.folds} folds{apart}{leak}"
+
     def to_markdown(self) -> str:
         """Returns the report as Markdown: the spreads, the folds, then the pooled report of each seed."""
         spreads = {"accuracy": self.accuracy, "macro F1": self.macro_f1, "calibration error": self.calibration_error}
         rows = [
             (
                 name,
-                f"{of.mean:.3f}",
-                f"{of.fold_deviation:.3f}",
-                "" if of.seed_deviation is None else f"{of.seed_deviation:.3f}",
+                decimal(of.mean),
+                decimal(of.fold_deviation),
+                "" if of.seed_deviation is None else decimal(of.seed_deviation),
             )
             for name, of in spreads.items()
         ]
         folds = [
-            (f"{row.seed}", f"{row.fold}", f"{row.tracks}", percent(row.accuracy), f"{row.macro_f1:.3f}")
+            (f"{row.seed}", f"{row.fold}", f"{row.tracks}", percent(row.accuracy), decimal(row.macro_f1))
             for row in self.scores
         ]
         return (
-            f"# {self.recipe['backbone']['name']} on {self.dataset}: {self.folds} folds, groups kept apart\n\n"
+            f"# {self.title}\n\n{LEAK if self.leaky else ''}"
             f"{table(['figure', 'mean', 'deviation over folds', 'over seeds'], rows)}\n\n"
             f"{table(['seed', 'fold', 'tracks', 'accuracy', 'macro F1'], folds)}\n\n"
             + "\n".join(f"#{report.to_markdown()}" for report in self.pooled)
@@ -104,7 +115,12 @@ class CrossValidationReport(Report):
 
 
 def summarise(
-    dataset: TrackDataset, measured: dict[tuple[int, int], EvaluationReport], *, recipe: Recipe, folds: int
+    dataset: TrackDataset,
+    measured: dict[tuple[int, int], EvaluationReport],
+    *,
+    recipe: Recipe,
+    folds: int,
+    groups: str | None,
 ) -> CrossValidationReport:
     """Returns what follows from the report of each (seed, fold)."""
     scores = tuple(
@@ -114,8 +130,10 @@ def summarise(
     seeds = tuple(dict.fromkeys(row.seed for row in scores))
     return CrossValidationReport(
         dataset=named(dataset),
+        leaky=any(report.leaky for report in measured.values()),
         recipe=sequences(recipe.described(), kind=tuple),
         folds=folds,
+        groups=groups,
         seeds=seeds,
         accuracy=_spread(scores, "accuracy"),
         macro_f1=_spread(scores, "macro_f1"),
@@ -138,7 +156,7 @@ def _spread(scores: Sequence[FoldScores], figure: str) -> Spread:
 
 
 def _pool(dataset: TrackDataset, reports: list[EvaluationReport], *, seed: int) -> EvaluationReport:
-    windows = np.sum([report.window_reliability for report in reports], axis=0)
+    windows = np.sum([report.windows.reliability for report in reports], axis=0)
     rows = [row for report in reports for row in report.predictions]
     pooled = figures(rows, windows, labels=dataset.labels)
     return EvaluationReport(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
+from musgenre.errors import ParameterError
 from musgenre.features.base import FeatureExtractor
 from musgenre.transforms.shape import Channels, Normalise, Resize
 from musgenre.transforms.spectral import MFCC, MelSpectrogram, ToDecibel
@@ -125,7 +128,7 @@ class LogMelImage(FeatureExtractor):
     """A log-mel spectrogram of the whole window as a picture for a network that was trained on ImageNet.
 
     Decibels from 80 below the window's loudest point up to it become brightness from 0 to 1; the picture is
-    resized, given three equal channels, and normalised with ImageNet's mean and deviation. The first
+    resized, given equal channels, and normalised as the network's own pictures were. The first
     row is the lowest band, so the picture stands on its head for a human eye.
 
     Args:
@@ -134,9 +137,10 @@ class LogMelImage(FeatureExtractor):
         n_fft: Length of the Fourier transform, in samples.
         hop_length: Distance from one frame to the next, in samples.
         n_mels: Number of mel bands, before resizing.
+        normalise: Mean of each channel, then deviation of each; as many channels as means. By default ImageNet's.
 
     Shape:
-        ``(batch, samples)`` to ``(batch, 3, size, size)``, whatever the number of samples.
+        ``(batch, samples)`` to ``(batch, channels, size, size)``, whatever the number of samples.
 
     Raises:
         ParameterError: A parameter is out of range.
@@ -155,20 +159,26 @@ class LogMelImage(FeatureExtractor):
         n_fft: int = 2048,
         hop_length: int = 512,
         n_mels: int = 128,
+        normalise: Sequence[Sequence[float]] = (IMAGENET_MEAN, IMAGENET_STD),
     ) -> None:
         super().__init__(sample_rate=sample_rate)
         self.size = size
+        try:
+            mean, std = ([float(number) for number in numbers] for numbers in normalise)
+        except (TypeError, ValueError) as error:
+            raise ParameterError(f"normalise must be two lists of numbers, not {normalise!r}.") from error
+        self.channels = len(mean)
         self.steps = nn.Sequential(
             MelSpectrogram(sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels),
             ToDecibel(reference="max", floor_db=FLOOR_DB),
             Resize(size),
-            Channels(3),
-            Normalise((-FLOOR_DB,) * 3, (FLOOR_DB,) * 3),
-            Normalise(IMAGENET_MEAN, IMAGENET_STD),
+            Channels(self.channels),
+            Normalise((-FLOOR_DB,) * self.channels, (FLOOR_DB,) * self.channels),
+            Normalise(mean, std),
         )
 
     def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - the contract's
-        return 3, self.size, self.size
+        return self.channels, self.size, self.size
 
     def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - the contract's
         picture: Tensor = self.steps(waveform)

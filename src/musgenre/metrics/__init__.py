@@ -2,7 +2,8 @@
 
 ``track_probabilities`` makes one prediction of a track's windows; ``accuracy``, ``macro_f1``, ``confusion`` and
 ``genre_scores`` judge labels; ``top_k_accuracy``, ``reliability`` and ``expected_calibration_error`` judge
-probabilities; ``accuracy_interval``, ``bootstrap_interval`` and ``mcnemar`` say how sure one can be.
+probabilities, and ``fit_temperature`` makes them mean what they say; ``accuracy_interval``, ``bootstrap_interval`` and
+``mcnemar`` say how sure one can be.
 """
 
 import lazy_loader

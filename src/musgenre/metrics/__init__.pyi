@@ -1,3 +1,4 @@
+from .calibration import fit_temperature as fit_temperature
 from .labels import accuracy as accuracy
 from .labels import confusion as confusion
 from .labels import genre_scores as genre_scores

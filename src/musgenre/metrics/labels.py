@@ -49,8 +49,7 @@ def macro_f1(truth: Indices, predicted: Indices) -> float:
     """
     tracks = len(hits(truth, predicted))
     found, places = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
-    matrix = _count(places[:tracks], places[tracks:], classes=len(found))
-    return float(genre_scores(matrix)[2].mean())
+    return mean_f1(_count(places[:tracks], places[tracks:], classes=len(found)))
 
 
 def confusion(truth: Indices, predicted: Indices, *, classes: int) -> Integers:
@@ -99,6 +98,12 @@ def genre_scores(matrix: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
     counts = np.asarray(matrix, dtype=np.float64)
     right, true, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     return _ratio(right, predicted), _ratio(right, true), _ratio(2 * right, true + predicted)
+
+
+def mean_f1(matrix: npt.ArrayLike) -> float:
+    """Returns the macro F1 of a confusion matrix: the mean over the genres that are true or predicted of any track."""
+    counts = np.asarray(matrix)
+    return float(genre_scores(counts)[2][(counts.sum(axis=0) + counts.sum(axis=1)) > 0].mean())
 
 
 def hits(truth: Indices, predicted: Indices) -> Floats:

@@ -54,11 +54,16 @@ def top_k_accuracy(truth: Indices, probabilities: npt.ArrayLike, *, k: int = 3) 
         >>> top_k_accuracy([0, 1], [[0.2, 0.5, 0.3], [0.2, 0.5, 0.3]], k=2)
         0.5
     """
+    return float(in_top(truth, probabilities, k=k).mean())
+
+
+def in_top(truth: Indices, probabilities: npt.ArrayLike, *, k: int) -> npt.NDArray[np.bool_]:
+    """Says of each prediction whether the truth is among its ``k`` most probable; see :func:`top_k_accuracy`."""
     if k < 1:
         raise ParameterError(f"k must be at least 1, not {k!r}.")
-    rows = _rows(truth, probabilities)
-    best = np.argsort(-rows, axis=1, kind="stable")[:, :k]
-    return float((best == np.asarray(truth)[:, None]).any(axis=1).mean())
+    best = np.argsort(-_rows(truth, probabilities), axis=1, kind="stable")[:, :k]
+    found: npt.NDArray[np.bool_] = (best == np.asarray(truth)[:, None]).any(axis=1)
+    return found
 
 
 def reliability(truth: Indices, probabilities: npt.ArrayLike, *, bins: int = 15) -> Floats:

@@ -1,3 +1,4 @@
+from .curves import plot_history as plot_history
 from .reports import plot_confusion as plot_confusion
 from .reports import plot_reliability as plot_reliability
 from .songs import COLOURS as COLOURS

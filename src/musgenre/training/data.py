@@ -1,56 +1,135 @@
-"""The LightningDataModule: batches of windows, drawn afresh each epoch."""
+"""The LightningDataModule: batches of windows or embeddings, drawn afresh each epoch."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
 
-from musgenre.datasets.windows import RandomWindows
+from musgenre.datasets.windows import TrackWindows
+from musgenre.training.embeddings import EmbeddedWindows
 from musgenre.training.plan import FinetuneConfig
+
+Source: TypeAlias = TrackWindows | EmbeddedWindows
 
 
 class GenreData(pl.LightningDataModule):
-    """Loads the batches of one run of fine-tuning, across all its stages.
+    """Loads the batches of one stage; an epoch's are the same whether or not the run has been interrupted.
 
     Args:
-        train: Windows to learn from; ``RandomWindows`` draw others each epoch.
+        train: What is learnt from; its ``set_epoch`` is called before each epoch.
         valid: Every window of the validation tracks, or ``None``.
-        config: Batch size, workers and seed.
-        weights: How often each training item is drawn in proportion, with replacement; ``None`` takes each once.
+        config: Batch size, balance and seed. A batch is shared by all devices.
+        workers: Processes that decode; embeddings are read without.
+        first_epoch: Number of the stage's first epoch.
     """
 
     def __init__(
         self,
-        train: Dataset[Any],
-        valid: Dataset[Any] | None,
+        train: Source,
+        valid: Source | None,
         *,
         config: FinetuneConfig,
-        weights: tuple[float, ...] | None = None,
+        workers: int = 0,
+        first_epoch: int = 0,
     ) -> None:
         super().__init__()
         self.train = train
         self.valid = valid
         self.config = config
-        self.weights = weights
-        self._epoch = 0
+        self.workers = workers
+        self.first_epoch = first_epoch
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Returns the loader of the next epoch: other windows, in another order."""
-        generator = torch.Generator().manual_seed(self.config.seed + self._epoch)
-        if isinstance(self.train, RandomWindows):
-            self.train.set_epoch(self._epoch)
-        self._epoch += 1
-        weights = self.weights
-        sampler = None if weights is None else WeightedRandomSampler(weights, len(weights), generator=generator)
-        return self._loader(self.train, shuffle=sampler is None, sampler=sampler, generator=generator)
+        """Returns the loader of all the stage's epochs: other windows, in another order each."""
+        count, rank = self._processes()
+        order = _Shuffled(self.train, config=self.config, epoch=self._epoch, num_replicas=count, rank=rank)
+        return self._loader(self.train, order)
 
     def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
         """Returns the loader of the validation windows, in order; an empty list where there are none."""
-        return [] if self.valid is None else self._loader(self.valid)
+        count, rank = self._processes()
+        return [] if self.valid is None else self._loader(self.valid, _Share(self.valid, num_replicas=count, rank=rank))
 
-    def _loader(self, dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:
-        size, workers = self.config.batch_size, self.config.workers
-        return DataLoader(dataset, batch_size=size, num_workers=workers, **options)
+    def _epoch(self) -> int:
+        if self.trainer is None:
+            return self.first_epoch
+        # What is counted as completed is one behind when a loader is made for a run that goes on.
+        current: Any = self.trainer.fit_loop.epoch_progress.current
+        return self.first_epoch + int(current.processed)
+
+    def _processes(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _loader(self, source: Source, sampler: DistributedSampler[Any]) -> DataLoader[Any]:
+        workers = 0 if isinstance(source, EmbeddedWindows) else self.workers
+        return DataLoader(
+            source,
+            batch_size=math.ceil(self.config.batch_size / sampler.num_replicas),
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # of its own: an iterator would draw from the epoch's random numbers
+        )
+
+
+class _Shuffled(DistributedSampler[Any]):
+    """An order for each epoch. Several devices together see the batches that one would see.
+
+    Lightning leaves a ``DistributedSampler`` as it is.
+    """
+
+    def __init__(
+        self, source: Source, *, config: FinetuneConfig, epoch: Callable[[], int], num_replicas: int, rank: int
+    ) -> None:
+        super().__init__(source, num_replicas=num_replicas, rank=rank)
+        self._source = source
+        self._seed = config.seed
+        self._now = epoch
+        self._weights = torch.tensor(_evenly(source)) if config.balanced else None
+
+    def __iter__(self) -> Iterator[int]:
+        epoch = self._now()
+        self._source.set_epoch(epoch)
+        generator = torch.Generator().manual_seed(mixed(self._seed, epoch))
+        count = len(self._source)
+        if self._weights is None:
+            order = torch.randperm(count, generator=generator)
+        else:
+            order = torch.multinomial(self._weights, count, replacement=True, generator=generator)
+        order = order.repeat(math.ceil(self.total_size / count))[: self.total_size]  # as many for each device
+        return iter(order[self.rank :: self.num_replicas].tolist())
+
+
+class _Share(DistributedSampler[Any]):
+    """Every window once, in order, dealt out to the devices."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._indices())
+
+    def __len__(self) -> int:
+        return len(self._indices())
+
+    def _indices(self) -> range:
+        count = len(self.dataset)  # type: ignore[arg-type]
+        # A device without any would keep the others waiting: it takes the first, which is then judged twice.
+        return range(self.rank, count, self.num_replicas) if self.rank < count else range(1)
+
+
+def mixed(*numbers: int) -> int:
+    """Returns a seed that depends on all of some numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+def _evenly(source: Source) -> list[float]:
+    windows = source.windows if isinstance(source, EmbeddedWindows) else source
+    labels = [windows.labels[windows.place(index)[0]] for index in range(len(windows))]
+    counts = Counter(labels)
+    return [1 / counts[label] for label in labels]

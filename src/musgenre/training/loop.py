@@ -1,24 +1,30 @@
-"""The loop: one Lightning ``Trainer`` a stage, and the best weights of all stages."""
+"""The loop: one fit of Lightning's ``Trainer`` a stage, and the best weights of all stages."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
+import signal
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
+from musgenre.datasets.windows import TrackWindows
+from musgenre.downloads import cache_directory
 from musgenre.network import GenreNetwork
+from musgenre.training.checkpoints import Keeper
 from musgenre.training.data import GenreData
-from musgenre.training.module import GenreModule
-from musgenre.training.plan import FinetuneConfig, Stage
-
-_MONITORED = "valid_loss"
+from musgenre.training.directory import RunDirectory
+from musgenre.training.distributed import meet
+from musgenre.training.embeddings import embedded
+from musgenre.training.module import GenreModule, class_weights, freeze
+from musgenre.training.options import RunOptions
+from musgenre.training.plan import FinetuneConfig
+from musgenre.training.stages import Stage
+from musgenre.training.trainers import Trainers
 
 
 class Run:
@@ -26,68 +32,126 @@ class Run:
 
     Args:
         network: The network; it is changed in place.
-        data: What it learns from and is stopped by.
-        config: How.
+        plan: What it goes through.
+        config: How it learns.
+        options: Where and how it runs.
+        directory: Where its state is; a run whose state is there goes on.
 
     Attributes:
-        history: A dict of figures an epoch.
-        best: The lowest ``valid_loss`` of all stages and its ``valid_accuracy``; empty without a validation set.
+        progress: ``history``, a dict of figures an epoch; and ``best``, the lowest ``valid_loss`` of all stages and its
+            ``valid_accuracy``, empty without a validation set.
     """
 
-    def __init__(self, network: GenreNetwork, data: GenreData, *, config: FinetuneConfig) -> None:
+    def __init__(
+        self,
+        network: GenreNetwork,
+        plan: list[Stage],
+        *,
+        config: FinetuneConfig,
+        options: RunOptions,
+        directory: RunDirectory,
+    ) -> None:
         self.network = network
-        self.data = data
+        self.plan = plan
         self.config = config
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, float] = {}
+        self.directory = directory
+        self.options = options
+        self.trainers = Trainers(options, config=config, directory=directory.path)
+        self.progress: dict[str, Any] = directory.progress()
+        self._load_best()
 
-    def fit(self, stage: Stage) -> None:
-        """Goes through one stage, and leaves the best weights of all stages in the network."""
-        module = GenreModule(
-            self.network, stage, augmentation=self.config.augmentation, cached=self.config.cache is not None
+    def fit(self, train: TrackWindows, valid: TrackWindows | None) -> None:
+        """Goes through the stages that are left, and leaves the best weights in the network."""
+        reached = self.directory.reached()
+        if self.progress["stage"] == reached and self.progress["finished"]:
+            reached += 1
+        for number in range(max(reached, 1), len(self.plan) + 1):
+            with self._restored_to_best(number):
+                self._fit(number, train, valid=valid)
+
+    def _fit(self, number: int, train: TrackWindows, *, valid: TrackWindows | None) -> None:
+        stage = self.plan[number - 1]
+        keeper = Keeper(
+            self.directory,
+            (number, stage),
+            seed=self.config.seed,
+            first_epoch=self._first_epoch(number),
+            learnt=self._learnt(number),
+            progress=self.progress,
         )
-        before = {key: value.clone() for key, value in self.network.state_dict().items()} if self.best else None
-        first = len(self.history)
-        with tempfile.TemporaryDirectory(prefix="musgenre-") as directory:
-            kept = ModelCheckpoint(directory, monitor=_MONITORED, save_weights_only=True)
-            watch = (
-                [kept, EarlyStopping(_MONITORED, patience=self.config.patience)] if self.data.valid is not None else []
-            )
-            trainer = pl.Trainer(
-                max_epochs=stage.epochs,
-                precision=self.config.precision,
-                callbacks=[*watch, _History(self.history, stage)],
-                logger=False,
-                enable_checkpointing=bool(watch),
-                enable_progress_bar=self.config.progress,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                limit_val_batches=1.0 if watch else 0,
-                reload_dataloaders_every_n_epochs=1,
-            )
-            trainer.fit(module, datamodule=self.data)
-            if watch:
-                state = torch.load(kept.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-                module.load_state_dict(state)
-        if watch:
-            row = min(self.history[first:], key=lambda figures: figures[_MONITORED])
-            best = {key: row[key] for key in (_MONITORED, "valid_accuracy")}
-            if before is not None and best[_MONITORED] >= self.best[_MONITORED]:
-                self.network.load_state_dict(before)
-            else:
-                self.best = best
+        weights = class_weights(train.labels, classes=len(train.dataset.labels)) if self.config.class_weights else None
+        module = GenreModule(
+            self.network,
+            stage,
+            augmentation=self.config.augmentation,
+            class_weights=weights,
+            embedded=stage.frozen,
+        )
+        module.strict_loading = False  # what is frozen from the beginning is not in a checkpoint
+        last = self.directory.last(number)
+        with self.trainers.ready(stage, keeper, validates=valid is not None) as trainer:
+            data = self._data(number, train, valid=valid, device=trainer.strategy.root_device)
+            try:
+                with _ctrl_c_comes_through(keeper):
+                    trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None)
+            finally:
+                self.directory = keeper.directory
+
+    def _data(self, number: int, train: TrackWindows, *, valid: TrackWindows | None, device: torch.device) -> GenreData:
+        first = self._first_epoch(number)
+        if not self.plan[number - 1].frozen:
+            return GenreData(train, valid, config=self.config, workers=self.options.workers, first_epoch=first)
+        compute = partial(
+            embedded,
+            network=self.network.to(device),
+            directory=self.config.cache or cache_directory("embeddings"),
+            options=self.options,
+        )
+        learned = compute(train, augmentation=self.config.augmentation, views=self.config.views)
+        judged = None if valid is None else compute(valid)
+        return GenreData(learned, judged, config=self.config, first_epoch=first)
+
+    def _first_epoch(self, number: int) -> int:
+        return sum(stage.epochs for stage in self.plan[: number - 1])
+
+    def _learnt(self, number: int) -> frozenset[str]:
+        """Returns the names of the parameters that learn in the stages up to one, and of all statistics."""
+        parameters = {name for name, _ in self.network.named_parameters()}
+        learnt = set(self.network.state_dict()) - parameters
+        for stage in self.plan[:number]:
+            freeze(self.network, stage)
+            learnt |= {name for name, parameter in self.network.named_parameters() if parameter.requires_grad}
+        return frozenset(learnt)
+
+    @contextlib.contextmanager
+    def _restored_to_best(self, number: int) -> Iterator[None]:
+        """Leaves the best weights of all stages in the network, however the block ends."""
+        kept = self._learnt(number)
+        before = {name: value.clone() for name, value in self.network.state_dict().items() if name in kept}
+        try:
+            yield
+        finally:
+            self.progress = self.directory.progress()
+            self.network.cpu()
+            self.network.load_state_dict(before, strict=False)
+            self._load_best()
+        meet()  # nobody takes the files away before all have read them
+
+    def _load_best(self) -> None:
+        self.network.load_state_dict(self.directory.best(self.progress["best_epoch"]), strict=False)
 
 
-class _History(pl.Callback):
-    """Collects the figures of each epoch."""
-
-    def __init__(self, rows: list[dict[str, Any]], stage: Stage) -> None:
-        self.rows = rows
-        self.stage = stage
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        figures = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        self.rows.append({"stage": self.stage.name, "epoch": trainer.current_epoch + 1, **figures})
+@contextlib.contextmanager
+def _ctrl_c_comes_through(keeper: Keeper) -> Iterator[None]:
+    """Raises Ctrl-C as what it is; Lightning would end the process, and turn a deaf ear to the next one."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not keeper.interrupted:
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from error
 
 
 @contextlib.contextmanager

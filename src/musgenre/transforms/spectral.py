@@ -84,14 +84,21 @@ class MelSpectrogram(Spectrogram):
         self.sample_rate = sample_rate
         self.n_mels = n_mels
         self.filterbank = Constant(
-            functional.mel_filterbank(
+            bank := functional.mel_filterbank(
                 sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels, f_min_hz=f_min_hz, f_max_hz=f_max_hz
             )
         )
+        self.groups = functional.mel_groups(bank)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Computes the mel spectrogram."""
-        return functional.mel_spectrogram(super().forward(waveform), filterbank=self.filterbank(waveform))
+        return functional.mel_power_spectrogram(
+            waveform,
+            window=self.window(waveform),
+            hop_length=self.hop_length,
+            filterbank=self.filterbank(waveform),
+            groups=self.groups,
+        )
 
 
 class ToDecibel(nn.Module):

@@ -1,0 +1,164 @@
+"""Where the time of a prediction goes: the processor's time for each step, on one core.
+
+    python benchmarks/steps.py [--picture steps.png] [--songs FOLDER]
+
+Each step is taken by itself on 30 s of audio, and the least of many runs is told, which a busy machine disturbs least.
+With ``--songs``, it is also told how far the probabilities of their windows move in each form of the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+
+import musgenre
+from musgenre.audio import load
+from musgenre.audio.sources import opened
+from musgenre.exporting import onnx_classifier
+from musgenre.functional import mel_groups, to_decibel
+from musgenre.inference import fused
+
+SECONDS = 30
+Steps = dict[str, float]
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--picture", type=Path, help="where the steps are drawn, as PNG")
+    parser.add_argument("--songs", type=Path, help="a folder of songs")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    classifier = musgenre.GenreClassifier.from_pretrained(device="cpu")
+    with torch.inference_mode():
+        audio, spectrogram = _audio(), _spectrogram(classifier)
+        forms = _forms(classifier)
+        windows = torch.randn(5, classifier.config.audio.window_samples)
+        picture = classifier.network.feature(windows)
+        per_clip = SECONDS / classifier.config.audio.hop_seconds / len(windows)
+        network = {name: per_clip * _least(partial(form, picture)) for name, form in forms.items()}
+        for title, steps in (("audio", audio), ("spectrogram", spectrogram), ("network", network)):
+            print(f"\n| {title} | ms |\n| --- | --- |")
+            print("\n".join(f"| {name} | {1e3 * seconds:.2f} |" for name, seconds in steps.items()))
+        if options.songs:
+            print("\n| network | largest change of a window's probability |\n| --- | --- |")
+            for name, change in _changes(classifier, forms, songs=options.songs).items():
+                print(f"| {name} | {change:.1e} |")
+    if options.picture:
+        _draw(audio | spectrogram | {"network, fused": network["fused"]}, options.picture)
+
+
+def _least(work: Callable[[], object], *, runs: int = 15) -> float:
+    times = []
+    for _ in range(runs + 2):
+        start = time.thread_time()
+        work()
+        times.append(time.thread_time() - start)
+    return min(times)
+
+
+def _audio() -> Steps:
+    rate = 48_000
+    samples = np.random.default_rng(0).normal(scale=0.1, size=(SECONDS * rate, 2)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "song.mp3"
+        soundfile.write(path, samples, rate)
+
+        def decode() -> None:
+            with opened(path) as song:
+                for _ in song.parts():
+                    pass
+
+        mono = samples.mean(axis=1)
+        steps = {
+            "decode MP3, 48 kHz stereo": _least(decode),
+            "resample": _least(lambda: soxr.resample(mono, rate, 22_050)),
+        }
+        whole = _least(lambda: load(path, sample_rate=22_050))
+        return steps | {"mix, check, copy": max(0.0, whole - sum(steps.values()))}
+
+
+def _spectrogram(classifier: musgenre.GenreClassifier) -> Steps:
+    feature, waveform = classifier.network.feature, torch.randn(1, SECONDS * classifier.config.audio.sample_rate)
+    mel = feature.mel
+    count, window, bank = 72, mel.window(waveform), mel.filterbank(waveform)
+    times = mel.frame_count(waveform.shape[-1]) / count
+    frames = waveform[0].unfold(-1, mel.n_fft, mel.hop_length)[:count]
+    windowed = frames * window
+    spectrum = torch.view_as_real(torch.fft.rfft(windowed))
+    power = spectrum.square()[..., 0].T
+    weights = [(bank[bands, bins], bins) for bands, bins in mel_groups(bank)]
+    bands = mel(waveform)
+    steps: dict[str, Callable[[], object]] = {
+        "window": lambda: frames * window,
+        "Fourier transform": lambda: torch.fft.rfft(windowed),
+        "power": lambda: _power(spectrum),
+        "mel bands": lambda: torch.cat([weight @ power[bins] for weight, bins in weights]),
+    }
+    found = {name: times * _least(step, runs=100) for name, step in steps.items()}
+    found["decibels"] = _least(lambda: to_decibel(bands, reference="max"))
+    return found | {"whole feature": _least(lambda: feature(waveform))}
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    squares = spectrum.square()
+    return squares[..., 0] + squares[..., 1]
+
+
+def _forms(classifier: musgenre.GenreClassifier) -> dict[str, Callable[[Tensor], Tensor]]:
+    network = classifier.network
+    quick = fused(network)
+    half = copy.deepcopy(quick).bfloat16()
+    forms: dict[str, Callable[[Tensor], Tensor]] = {
+        "as trained": network.classify,
+        "fused": quick.classify,
+        "fused, bfloat16": lambda picture: half.classify(picture.bfloat16()).float(),
+    }
+    try:
+        forms["ONNX Runtime"] = onnx_classifier(network, window_samples=classifier.config.audio.window_samples)
+    except musgenre.MusgenreError as error:
+        print(error)
+    return forms
+
+
+def _changes(
+    classifier: musgenre.GenreClassifier, forms: dict[str, Callable[[Tensor], Tensor]], *, songs: Path
+) -> dict[str, float]:
+    spec, largest = classifier.config.audio, dict.fromkeys(forms, 0.0)
+    for path in sorted(path for path in songs.rglob("*.*") if path.suffix in (".flac", ".wav")):
+        samples = torch.from_numpy(load(path, sample_rate=spec.sample_rate))
+        if samples.numel() < spec.window_samples:
+            continue
+        picture = classifier.network.feature(samples.unfold(0, spec.window_samples, spec.hop_samples))
+        rows = {
+            name: (form(picture).double() / classifier.config.temperature).softmax(1) for name, form in forms.items()
+        }
+        for name, row in rows.items():
+            largest[name] = max(largest[name], (row - rows["as trained"]).abs().max().item())
+    return largest
+
+
+def _draw(steps: Steps, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.subplots()
+    names = [name for name in steps if name != "whole feature"][::-1]
+    axes.barh(names, [1e3 * steps[name] for name in names])
+    axes.set_xlabel(f"processor time for {SECONDS} s of audio, one core, in ms")
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Trains the model inside the package, measures it and writes its card; see README.md beside this file.
+
+python scripts/train_default_model GTZAN_FOLDER --teacher yamnet.h5
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from card import write_card
+from mixtures import CHUNK, RATE, Mixtures, mixtures
+from signals import probes
+from student import Lessons, Settings, train
+
+from musgenre.classifier import GenreClassifier
+from musgenre.datasets.base import TrackDataset
+from musgenre.datasets.gtzan import GTZAN
+from musgenre.datasets.splits import group_folds
+from musgenre.evaluation.measuring import evaluate
+from musgenre.evaluation.recipes import Recipe
+from musgenre.evaluation.reports import EvaluationReport
+from musgenre.evaluation.validation import CrossValidationReport, summarise
+from musgenre.features.base import FEATURES
+from musgenre.metrics.calibration import fit_temperature
+from musgenre.specs import AudioSpec, Component, ModelConfig
+from musgenre.weights import DEFAULT_MODEL
+
+ROOT = Path(__file__).parents[2]
+FOLDS = 5
+AUDIO = AudioSpec(sample_rate=RATE, window_seconds=3.0, hop_seconds=3.0)
+FEATURE = Component("logmel", {"n_fft": 1024, "hop_length": 256, "n_mels": 64})
+BACKBONE = Component("vgg16-slim", {"dropout": 0.1, "stem_stride": 2, "pooling": "mean"})
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run of the program.
+
+    Attributes:
+        data: The tracks.
+        mixtures: What is learnt from.
+        settings: How it is learnt.
+        folder: Where every trained student is kept.
+    """
+
+    data: TrackDataset
+    mixtures: Mixtures
+    settings: Settings
+    folder: Path
+
+    def student(self, train_on: TrackDataset, *, name: str, seed: int) -> GenreClassifier:
+        """Returns the student of some tracks: trained now, or as an earlier run has kept it."""
+        folder = self.folder / name
+        if not (folder / "config.json").exists():
+            places = {track.id: number for number, track in enumerate(self.data)}
+            labels = np.array(self.data.label_indices())
+            lessons = Lessons(self.mixtures, labels, frozenset(places[track.id] for track in train_on))
+            config = ModelConfig(
+                name=DEFAULT_MODEL,
+                labels=self.data.labels,
+                audio=AUDIO,
+                feature=FEATURE,
+                backbone=BACKBONE,
+                dropout=0.1,
+                split=f"trained on {len(train_on)} tracks of {self.data.name}",
+                training={"program": "scripts/train_default_model", "seed": seed, **described(self.settings)},
+                library_version=version("musgenre"),
+            )
+            network = train(config, lessons, settings=self.settings, seed=seed)
+            GenreClassifier(network, config, device="cpu").save_pretrained(folder)
+            print(f"{name}: trained", flush=True)
+        return GenreClassifier.from_pretrained(folder, device="cpu")
+
+    def chosen(self, name: str) -> None:
+        """Trains the student of one seed and fold, such as ``"0-3"``, or the final one, ``"all"``."""
+        if name == "all":
+            self.student(self.data, name=name, seed=0)
+            return
+        seed, fold = map(int, name.split("-"))
+        train_on, _ = group_folds(self.data, folds=FOLDS, seed=seed)[fold]
+        self.student(train_on, name=f"seed{seed}-fold{fold}", seed=seed)
+
+
+def main() -> None:
+    """Runs the whole program; what is done already is not done again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="a folder with GTZAN's ten folders of genres")
+    parser.add_argument("--teacher", default="audioset", help="yamnet.h5 or yamnet.tflite; 'audioset' downloads it")
+    parser.add_argument("--seeds", type=int, default=3, help="how many times the folds are drawn anew")
+    parser.add_argument("--chunks", type=int, default=27, help=f"chunks of {CHUNK:,} clips to learn from")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "default-model", help="where work is kept")
+    parser.add_argument("--output", type=Path, default=ROOT / "src" / "musgenre" / "assets")
+    parser.add_argument(
+        "--only", nargs="+", metavar="SEED-FOLD", help="train these students and stop; 'all' is the final one"
+    )
+    options = parser.parse_args()
+    torch.set_flush_denormal(True)
+    data = GTZAN(options.data, scheme="all")
+    feature = FEATURES.build(FEATURE.name, {**FEATURE.options, "sample_rate": RATE})
+    clips = mixtures(data, feature=feature, teacher=options.teacher, folder=options.work, chunks=options.chunks)
+    work = Work(data, clips, Settings(), options.work)
+    if options.only:
+        for name in options.only:
+            work.chosen(name)
+        return
+    validation, temperature = cross_validate(work, seeds=options.seeds)
+    validation.save(options.work / "report.json")
+    final = work.student(data, name="all", seed=0)
+    scores = {
+        "cv_accuracy": validation.accuracy.mean,
+        "cv_accuracy_seed_deviation": validation.accuracy.seed_deviation or 0.0,
+        "cv_macro_f1": validation.macro_f1.mean,
+        "cv_calibration_error": float(np.mean([report.calibration_error for report in validation.pooled])),
+    }
+    config = replace(
+        final.config, temperature=round(temperature, 4), scores={k: round(v, 4) for k, v in scores.items()}
+    )
+    # Half precision on disk halves the file; loading gives single precision again.
+    half = copy.deepcopy(final.network).half()
+    GenreClassifier(half, config, device="cpu").save_pretrained(options.output)
+    shipped = GenreClassifier.from_pretrained(options.output, device="cpu")
+    heard = {name: shipped.predict((wave, RATE)) for name, wave in probes(5 * RATE, rate=RATE).items()}
+    own = evaluate(shipped, data)
+    write_card(options.output, validation=validation, own=own, shipped=shipped, heard=heard, clips=len(clips.shares))
+    print(json.dumps(config.scores, indent=2))
+    print({name: f"{prediction.label} {prediction.probability:.2f}" for name, prediction in heard.items()})
+
+
+def cross_validate(work: Work, *, seeds: int) -> tuple[CrossValidationReport, float]:
+    """Trains a student a fold and measures each on what it never heard.
+
+    A fold's temperature is fitted on the other folds of its seed; the one that is returned, for the final model, on
+    all of them.
+    """
+    measured: dict[tuple[int, int], EvaluationReport] = {}
+    everything: list[tuple[npt.NDArray[np.float64], int]] = []
+    for seed in range(seeds):
+        pairs = group_folds(work.data, folds=FOLDS, seed=seed)
+        students = [
+            work.student(train_on, name=f"seed{seed}-fold{fold}", seed=seed) for fold, (train_on, _) in enumerate(pairs)
+        ]
+        said = [_said(student, test) for student, (_, test) in zip(students, pairs, strict=True)]
+        for fold, (student, (train_on, test)) in enumerate(zip(students, pairs, strict=True)):
+            others = [pair for other, of_fold in enumerate(said) if other != fold for pair in of_fold]
+            config = replace(student.config, temperature=_temperature(others))
+            classifier = GenreClassifier(student.network, config, device="cpu")
+            measured[seed, fold] = evaluate(classifier, test, trained_on=train_on)
+            print(f"seed {seed}, fold {fold}: {measured[seed, fold].accuracy:.1%}", flush=True)
+        everything += [pair for of_fold in said for pair in of_fold]
+    recipe = Recipe(BACKBONE, FEATURE)
+    report = summarise(work.data, measured, recipe=recipe, folds=FOLDS, groups="artist")
+    report = replace(report, recipe={"backbone": recipe.described()["backbone"], **described(work.settings)})
+    return report, _temperature(everything)
+
+
+def described(settings: Settings) -> dict[str, object]:
+    """Returns the settings in JSON's types."""
+    pairs: dict[str, object] = json.loads(json.dumps(asdict(settings)))
+    return pairs
+
+
+def _said(student: GenreClassifier, test: TrackDataset) -> list[tuple[npt.NDArray[np.float64], int]]:
+    """Returns the logits of each track's windows (up to a constant), and its label."""
+    return [
+        (np.log(student.predict(track.path).windows.probabilities), label)
+        for track, label in zip(test, test.label_indices(), strict=True)
+    ]
+
+
+def _temperature(said: list[tuple[npt.NDArray[np.float64], int]]) -> float:
+    return fit_temperature([logits for logits, _ in said], [label for _, label in said])
+
+
+if __name__ == "__main__":
+    main()

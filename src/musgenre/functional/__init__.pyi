@@ -1,0 +1,12 @@
+from .checks import check_positive as check_positive
+from .levels import dct_matrix as dct_matrix
+from .levels import mfcc as mfcc
+from .levels import to_decibel as to_decibel
+from .mel import mel_filterbank as mel_filterbank
+from .mel import mel_groups as mel_groups
+from .mel import mel_power_spectrogram as mel_power_spectrogram
+from .mel import mel_spectrogram as mel_spectrogram
+from .pictures import normalise as normalise
+from .pictures import resize as resize
+from .spectrum import frame as frame
+from .spectrum import power_spectrogram as power_spectrogram

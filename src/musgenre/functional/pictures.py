@@ -1,0 +1,51 @@
+"""Pictures: their size and their scale."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from musgenre.errors import ParameterError
+from musgenre.functional.checks import check_positive
+
+
+def resize(picture: Tensor, *, size: tuple[int, int]) -> Tensor:
+    """Resizes pictures bilinearly.
+
+    Where a picture shrinks, neighbouring pixels are averaged (antialiasing), so that every frame of a long
+    song counts; where it grows, this changes nothing.
+
+    Args:
+        picture: The pictures.
+        size: New height and width, in pixels.
+
+    Shape:
+        ``(..., height, width)`` to ``(..., *size)``.
+
+    Raises:
+        ParameterError: ``size`` is not positive, or ``picture`` has fewer than two dimensions.
+
+    Example:
+        >>> resize(torch.tensor([[0.0, 1.0], [2.0, 3.0]]), size=(1, 1))
+        tensor([[1.5000]])
+    """
+    check_positive(height=size[0], width=size[1])
+    if picture.ndim < 2:
+        raise ParameterError(f"A picture needs the shape (..., height, width), not {tuple(picture.shape)}.")
+    one_channel = picture.reshape(-1, 1, *picture.shape[-2:])
+    resized = torch.nn.functional.interpolate(one_channel, size, mode="bilinear", antialias=True)
+    return resized.reshape(*picture.shape[:-2], *size)
+
+
+def normalise(picture: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
+    """Subtracts a mean from each channel and divides by a deviation.
+
+    Args:
+        picture: The pictures.
+        mean: ``(channels,)``, or ``(1,)`` for all channels alike.
+        std: ``(channels,)`` or ``(1,)``.
+
+    Shape:
+        ``(..., channels, height, width)``, unchanged.
+    """
+    return (picture - mean.to(picture)[:, None, None]) / std.to(picture)[:, None, None]

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from musgenre.backbones.stages import find_stages
+
+
+class Embedded(nn.Module):
+    """Blocks in a container that has a parameter of its own, as transformers have."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.zeros(7))
+        self.blocks = nn.Sequential(*(nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3)) for _ in range(count)))
+        self.norm = nn.LayerNorm(3)
+
+
+def _parameters(stages: list[nn.Module]) -> list[int]:
+    return [id(parameter) for stage in stages for parameter in stage.parameters()]
+
+
+def _kinds(stage: nn.Module) -> list[str]:
+    return [type(part).__name__ for part in stage.children()]
+
+
+def test_a_chain_of_layers_is_cut_before_each_that_has_weights():
+    chain = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 8, 3),
+        nn.Flatten(),
+        nn.Linear(8, 2),
+    )
+    stages = find_stages(chain)
+    assert [_kinds(stage) for stage in stages] == [
+        ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"],
+        ["Conv2d", "Flatten"],
+        ["Linear"],
+    ]
+    assert _parameters(stages) == [id(parameter) for parameter in chain.parameters()]
+
+
+def test_what_stands_before_the_first_weights_is_in_the_first_stage():
+    assert [_kinds(stage) for stage in find_stages(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)))] == [
+        ["BatchNorm2d", "Conv2d"]
+    ]
+
+
+@pytest.mark.parametrize("count", [4, 7])
+def test_blocks_stay_whole_where_there_are_enough(count):
+    network = Embedded(count)
+    stages = find_stages(network)
+    assert [_kinds(stage) for stage in stages] == [["Sequential"]] * (count - 1) + [["Sequential", "LayerNorm"]]
+    assert sorted(_parameters(stages)) == sorted(id(parameter) for parameter in network.parameters())
+    assert id(network.position) in _parameters(stages[:1])
+
+
+def test_blocks_are_opened_where_there_are_few():
+    assert [_kinds(stage) for stage in find_stages(Embedded(2))] == [
+        ["Linear", "ReLU"],
+        ["Linear"],
+        ["Linear", "ReLU"],
+        ["Linear", "LayerNorm"],
+    ]
+
+
+def test_parts_that_share_parameters_are_one_stage():
+    network = Embedded(6)
+    network.blocks[3][0].weight = network.blocks[1][2].weight
+    stages = find_stages(network)
+    assert [len(_kinds(stage)) for stage in stages] == [1, 3, 1, 2]
+    assert len(_parameters(stages)) == len(set(_parameters(stages)))
+
+
+def test_finding_changes_nothing():
+    network = Embedded(5)
+    before = list(network.state_dict())
+    find_stages(network)
+    assert list(network.state_dict()) == before
+
+
+def test_a_stage_freezes_what_the_network_has():
+    network = Embedded(4)
+    find_stages(network)[0].requires_grad_(False)
+    assert not network.position.requires_grad
+    assert not network.blocks[0][0].weight.requires_grad
+    assert network.blocks[1][0].weight.requires_grad
