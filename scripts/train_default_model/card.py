@@ -46,7 +46,8 @@ Trained on {tracks} excerpts (40 minutes in all, most of them 2 to 3 s long) of 
 Cook, 2002), whose recordings are copyrighted and are not part of this package, with a teacher: YAMNet (Plakal and
 Ellis, Apache License 2.0), a network that knows the 521 kinds of sound of AudioSet. The student hears {clips:,} clips
 that are made of the excerpts: at another speed, with another tone, two at a time, with noise, after MP3 or Ogg Vorbis;
-for each second it learns the genre, and on the side the teacher's embedding and scores. Four clips in a hundred are no
+for each it learns the genre, seven parts of ten as the teacher names it (by a linear layer fitted on the same excerpts)
+and three parts as the label says, and on the side the teacher's embedding and scores. Four clips in a hundred are no
 music, and there it learns to be unsure. The teacher is used in training alone; nothing of it is in the model. The
 program is `scripts/train_default_model`, run with torch {torch} and Python {python} on two CPU cores.
 

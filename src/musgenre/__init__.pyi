@@ -19,6 +19,7 @@ from .evaluation.recipes import Recipe as Recipe
 from .evaluation.reports import EvaluationReport as EvaluationReport
 from .features.base import FEATURES as FEATURES
 from .features.base import register_feature as register_feature
+from .finetuning import FinetuneInterrupted as FinetuneInterrupted
 from .finetuning import FinetuneResult as FinetuneResult
 from .finetuning import finetune as finetune
 from .network import GenreNetwork as GenreNetwork
@@ -26,5 +27,6 @@ from .specs import AudioSpec as AudioSpec
 from .specs import Component as Component
 from .specs import ModelConfig as ModelConfig
 from .specs import Prediction as Prediction
+from .training.options import RunOptions as RunOptions
 from .training.plan import Augmentation as Augmentation
 from .training.plan import FinetuneConfig as FinetuneConfig

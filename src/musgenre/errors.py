@@ -52,3 +52,7 @@ class TrainingError(MusgenreError, RuntimeError):
     def __init__(self, message: str, result: object) -> None:
         super().__init__(message)
         self.result = result
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default would hand the message alone to __init__ when an error comes back from another process.
+        return type(self), (str(self), self.result)
