@@ -92,12 +92,12 @@ def _audio() -> Steps:
 def _spectrogram(classifier: musgenre.GenreClassifier) -> Steps:
     feature, waveform = classifier.network.feature, torch.randn(1, SECONDS * classifier.config.audio.sample_rate)
     mel = feature.mel
-    count, window, bank = 72, mel.window(waveform), mel.filterbank(waveform)
+    count, window, bank = 150_000 // mel.n_fft, mel.window(waveform), mel.filterbank(waveform)
     times = mel.frame_count(waveform.shape[-1]) / count
     frames = waveform[0].unfold(-1, mel.n_fft, mel.hop_length)[:count]
     windowed = frames * window
     spectrum = torch.view_as_real(torch.fft.rfft(windowed))
-    power = spectrum.square()[..., 0].T
+    power = _power(spectrum).T
     weights = [(bank[bands, bins], bins) for bands, bins in mel_groups(bank)]
     bands = mel(waveform)
     steps: dict[str, Callable[[], object]] = {

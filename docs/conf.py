@@ -58,7 +58,7 @@ autodoc_type_aliases = {"AudioSource": "musgenre.audio.sources.AudioSource"}
 
 # The build reaches no network, so what other libraries define is named and not linked.
 nitpick_ignore_regex = [
-    ("py:.*", r"(abc|collections|collections\.abc|numpy|os|pathlib|torch|typing)\..*"),
+    ("py:.*", r"(abc|collections|collections\.abc|concurrent|numpy|os|pathlib|torch|typing)\..*"),
     ("py:.*", r"matplotlib\.axes\..*"),
     ("py:data", "Ellipsis"),
 ]
@@ -67,7 +67,10 @@ nitpick_ignore = [
     *[("py:attr", name) for name in ("expects", "labels", "missing", "out_features", "sample_rate")],
     # Type variables, and types that are imported for type checkers only.
     *[("py:class", name) for name in ("musgenre.registry.F", "musgenre.registry.T", "musgenre.specs.Spec")],
-    *[("py:class", name) for name in ("Axes", "npt.ArrayLike")],
+    *[("py:class", name) for name in ("musgenre.parallel.R", "musgenre.parallel.T", "musgenre.inference.Network")],
+    *[("py:class", name) for name in ("Axes", "npt.ArrayLike", "Path")],
+    # Lightning's and rich's.
+    *[("py:class", name) for name in ("Callback", "Group", "Logger", "Strategy", "Trainer")],
 ]
 
 # The tutorials: every script of examples/ is run.

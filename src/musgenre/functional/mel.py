@@ -86,7 +86,7 @@ def mel_groups(filterbank: Tensor) -> tuple[tuple[slice, slice], ...]:
 
     Example:
         >>> mel_groups(mel_filterbank(sample_rate=22_050, n_mels=32))
-        ((slice(0, 16, None), slice(1, 217, None)), (slice(16, 32, None), slice(175, 1025, None)))
+        ((slice(0, 16, None), slice(1, 194, None)), (slice(16, 32, None), slice(175, 1024, None)))
     """
     groups = []
     for start in range(0, len(filterbank), _GROUP_BANDS):

@@ -19,7 +19,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], *, ax: Axes | None = None
     """Draws learning curves: loss, and accuracy where it was validated, by epoch over all stages.
 
     Args:
-        history: What :attr:`musgenre.FinetuneResult.history` holds: a mapping an epoch.
+        history: What :class:`~musgenre.finetuning.FinetuneResult` holds as ``history``: a mapping an epoch.
         ax: Where to draw; by default on a new figure.
 
     Returns:
