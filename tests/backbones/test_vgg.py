@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import VGG, VGG16_Weights, vgg16
 
 from musgenre.backbones.base import InputSpec
@@ -312,6 +314,31 @@ class TestVGG16Arguments:
 
 
 class TestVGG16Slim:
+    @pytest.mark.parametrize("stem_stride", [1, 2])
+    def test_a_stem_of_any_stride_shrinks_the_picture_by_32(self, stem_stride):
+        backbone = VGG16Slim(in_channels=1, width=0.03, dense_units=8, stem_stride=stem_stride).eval()
+        picture = torch.randn(1, 1, 64, 256)
+        for group in backbone.groups:
+            picture = group(picture)
+        assert picture.shape[2:] == (2, 8)
+
+    def test_the_stem_of_stride_2_costs_a_quarter(self):
+        def costs(**options):
+            with FlopCounterMode(display=False) as counter:
+                VGG16Slim(in_channels=1, **options)(torch.zeros(1, 1, 128, 128))
+            return counter.get_total_flops()
+
+        assert costs(stem_stride=2) / costs() == pytest.approx(0.25, abs=0.02)
+
+    def test_the_mean_alone_cannot_tell_a_window_from_two_of_it(self):
+        backbone = VGG16Slim(in_channels=1, width=0.03, dense_units=8, pooling="mean").eval()
+        maps = torch.rand(1, 15, 2, 4)
+        backbone.groups = torch.nn.ModuleList([torch.nn.Identity()])
+        backbone.dense = torch.nn.Identity()
+        once, twice = backbone(maps), backbone(torch.cat([maps, maps], dim=3))
+        torch.testing.assert_close(once, twice)
+        torch.testing.assert_close(once, F.layer_norm(maps, maps.shape[1:]).mean(dim=(2, 3)))
+
     def test_sixteen_layers_with_the_heads_output(self):
         backbone = VGG16Slim(in_channels=1)
         assert _count(backbone, nn.Conv2d) == 13
@@ -393,6 +420,8 @@ class TestVGG16Slim:
             {"in_channels": 0},
             {"width": 0.0},
             {"width": -1.0},
+            {"stem_stride": 3},
+            {"pooling": "max"},
             {"width": float("nan")},
             {"dense_units": 0},
             {"dropout": 1.0},
