@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -91,7 +92,7 @@ def _audio() -> Steps:
 
 def _spectrogram(classifier: musgenre.GenreClassifier) -> Steps:
     feature, waveform = classifier.network.feature, torch.randn(1, SECONDS * classifier.config.audio.sample_rate)
-    mel = feature.mel
+    mel: Any = feature.mel
     count, window, bank = 150_000 // mel.n_fft, mel.window(waveform), mel.filterbank(waveform)
     times = mel.frame_count(waveform.shape[-1]) / count
     frames = waveform[0].unfold(-1, mel.n_fft, mel.hop_length)[:count]

@@ -95,7 +95,7 @@ three values by these same folds, which flatters the figure a little.
 
 ## Use
 
-As `vgg16-slim-gtzan-v2`, whose card tells what GTZAN is and is not; this model is better and larger (3.7 million
+As `vgg16-slim-gtzan-v2`, whose card tells what GTZAN is and is not; this model is better and larger (3.2 million
 parameters), and slower.
 """
 

@@ -46,11 +46,12 @@ def to_decibel(
         raise ParameterError(f"floor_db must be None or at least 0 dB, not {floor_db!r}.")
     if power.ndim < 2:
         raise ParameterError(f"Power needs the shape (..., bins, frames), not {tuple(power.shape)}.")
-    decibel = 10 * power.clamp(min=amin).log10()
+    # In place where that disturbs nobody: of a long song, new memory costs more than the arithmetic.
+    decibel = power.clamp(min=amin).log10_().mul_(10)
     if reference == "max":
         decibel = decibel - decibel.amax(dim=(-2, -1), keepdim=True)
-    else:
-        decibel = decibel - 10 * math.log10(max(amin, reference))
+        return decibel if floor_db is None else decibel.clamp_(min=-floor_db)
+    decibel = decibel - 10 * math.log10(max(amin, reference))
     if floor_db is None:
         return decibel
     return decibel.maximum(decibel.amax(dim=(-2, -1), keepdim=True) - floor_db)

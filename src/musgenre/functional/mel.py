@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from musgenre.errors import ParameterError
 from musgenre.functional.checks import check_positive
-from musgenre.functional.spectrum import frame, padded_to_centre, power_of_frames
+from musgenre.functional.spectrum import check_waveform, frame, power_of_frames, power_spectrogram
 
 _BLOCK_VALUES = 150_000
 """Samples of frames transformed together on a CPU: they and their spectrum stay in a core's second-level cache."""
@@ -145,23 +145,37 @@ def mel_power_spectrogram(
         torch.Size([2, 128, 130])
     """
     n_fft = len(window)
-    padded = padded_to_centre(waveform, n_fft=n_fft)
+    check_waveform(waveform)
     window, filterbank = window.to(waveform), filterbank.to(waveform)
     if filterbank.shape[-1] != n_fft // 2 + 1:
         raise ParameterError(f"The filterbank needs {n_fft // 2 + 1} bins, not {filterbank.shape[-1]}.")
     if waveform.device.type != "cpu" or torch.compiler.is_compiling():
-        frames = frame(padded, frame_length=n_fft, hop_length=hop_length)
-        return project(power_of_frames(frames, window=window).transpose(-2, -1), filterbank)
+        power = power_spectrogram(waveform, n_fft=n_fft, hop_length=hop_length, window=window)
+        return project(power, filterbank)
     weights = [(filterbank[bands, bins], bins) for bands, bins in groups or mel_groups(filterbank)]
     examples = []
     with _no_autocast(waveform):
-        for example in padded.reshape(-1, padded.shape[-1]):
-            frames = frame(example, frame_length=n_fft, hop_length=hop_length)
-            blocks = frames.tensor_split(math.ceil(frames.shape[0] * n_fft / _BLOCK_VALUES))
+        for example in waveform.reshape(-1, waveform.shape[-1]):
+            blocks = _blocks(example, n_fft=n_fft, hop_length=hop_length)
             powers = (power_of_frames(block, window=window).T for block in blocks)
             parts = [torch.cat([weight @ power[bins] for weight, bins in weights]) for power in powers]
             examples.append(torch.cat(parts, dim=-1))
-    return torch.stack(examples).reshape(*waveform.shape[:-1], *examples[0].shape)
+    joined = torch.stack(examples) if len(examples) > 1 else examples[0]
+    return joined.reshape(*waveform.shape[:-1], *examples[0].shape)
+
+
+def _blocks(example: Tensor, *, n_fft: int, hop_length: int) -> Iterator[Tensor]:
+    """Yields centred frames, a few at a time; only those at the ends, where zeros come in, are copied."""
+    samples, before = len(example), n_fft // 2
+    count = 1 + (samples + 2 * before - n_fft) // hop_length
+    size = math.ceil(count / math.ceil(count * n_fft / _BLOCK_VALUES))
+    for first in range(0, count, size):
+        start = first * hop_length - before
+        stop = start + (min(size, count - first) - 1) * hop_length + n_fft
+        part = example[max(0, start) : max(0, stop)]
+        if start < 0 or stop > samples:
+            part = torch.nn.functional.pad(part, (max(0, -start), max(0, stop - samples)))
+        yield frame(part, frame_length=n_fft, hop_length=hop_length)
 
 
 def project(spectrum: Tensor, matrix: Tensor) -> Tensor:

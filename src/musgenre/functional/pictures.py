@@ -48,4 +48,4 @@ def normalise(picture: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
     Shape:
         ``(..., channels, height, width)``, unchanged.
     """
-    return (picture - mean.to(picture)[:, None, None]) / std.to(picture)[:, None, None]
+    return (picture - mean.to(picture)[:, None, None]).div_(std.to(picture)[:, None, None])

@@ -62,28 +62,25 @@ def power_spectrogram(
         (torch.Size([1025, 17]), 100)
     """
     check_positive(n_fft=n_fft, hop_length=hop_length)
-    padded = padded_to_centre(waveform, n_fft=n_fft)
+    check_waveform(waveform)
     if window is None:
         window = torch.hann_window(n_fft, dtype=torch.float64)
     if window.shape != (n_fft,):
         raise ParameterError(f"The window must have the shape ({n_fft},), not {tuple(window.shape)}.")
+    padded = torch.nn.functional.pad(waveform, (n_fft // 2, n_fft // 2))
     frames = frame(padded, frame_length=n_fft, hop_length=hop_length)
     return power_of_frames(frames, window=window.to(waveform)).transpose(-2, -1)
 
 
-def padded_to_centre(waveform: Tensor, *, n_fft: int) -> Tensor:
-    """Puts half a transform's zeros at both ends, so that the first frame is centred on the first sample.
-
-    Shape:
-        ``(..., samples)`` to ``(..., samples + 2 * (n_fft // 2))``.
+def check_waveform(waveform: Tensor) -> None:
+    """Checks that there are samples along the last dimension, in floating point.
 
     Raises:
-        ParameterError: The signal has no sample or whole numbers.
+        ParameterError: There are none, or they are whole numbers.
     """
     if waveform.ndim < 1 or waveform.shape[-1] < 1 or not waveform.is_floating_point():
         got = f"the shape {tuple(waveform.shape)} of {waveform.dtype}"
         raise ParameterError(f"A waveform needs samples along its last dimension, in floating point, not {got}.")
-    return torch.nn.functional.pad(waveform, (n_fft // 2, n_fft // 2))
 
 
 def power_of_frames(frames: Tensor, *, window: Tensor) -> Tensor:
