@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +60,12 @@ def genre_folder(tmp_path_factory):
             path.parent.mkdir(exist_ok=True)
             soundfile.write(path, song, 8_000)
     return folder
+
+
+@pytest.fixture
+def two_threads():
+    """PyTorch computes on two cores, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

@@ -12,6 +12,7 @@ from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
 from musgenre.datasets import AudioFolder, TrackDataset, holdout
 from musgenre.errors import ConfigError, DatasetError, MusgenreError, ParameterError, UnknownNameError
 from musgenre.specs import AudioSpec, Component
+from musgenre.training.directory import RunDirectory
 from musgenre.training.plan import Augmentation, FinetuneConfig
 
 QUICK = FinetuneConfig(
@@ -182,6 +183,28 @@ def test_a_decorated_backbone_and_feature_are_enough(genre_folder, monkeypatch):
     result = finetune(AudioFolder(genre_folder), backbone="my-net", feature="my-feature", config=config)
     assert result.classifier.config.backbone == Component("my-net")
     assert result.classifier.predict(next(genre_folder.glob("*/*.wav"))).label in result.classifier.labels
+
+
+def test_a_split_that_leaks_and_may_is_told_by_the_model(genre_folder):
+    data = AudioFolder(genre_folder)
+    config = dataclasses.replace(QUICK, head_epochs=1)
+    with pytest.raises(DatasetError, match="no clean split"):
+        finetune(data, valid=data, backbone=SLIM, feature=SMALL_MEL, config=config)
+    leaky = finetune(data, valid=data, backbone=SLIM, feature=SMALL_MEL, config=config, allow_leakage=True)
+    assert "leaky: track" in leaky.classifier.config.split
+    clean = finetune(data, backbone=SLIM, feature=SMALL_MEL, config=config, allow_leakage=True)
+    assert "leaky" not in clean.classifier.config.split
+
+
+def test_what_only_a_later_run_would_take_is_kept_for_one_alone(genre_folder, tmp_path, monkeypatch):
+    asked = []
+    keep = RunDirectory.replacing_last
+    monkeypatch.setattr(RunDirectory, "replacing_last", lambda self, number: asked.append(number) or keep(self, number))
+    config = dataclasses.replace(QUICK, head_epochs=2)
+    finetune(AudioFolder(genre_folder), backbone=SLIM, feature=SMALL_MEL, config=config)
+    assert asked == []
+    finetune(AudioFolder(genre_folder), backbone=SLIM, feature=SMALL_MEL, config=config, directory=tmp_path / "run")
+    assert asked == [1, 1]
 
 
 class TestRefused:

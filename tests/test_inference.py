@@ -46,14 +46,6 @@ def song():
     return np.random.default_rng(0).normal(scale=0.1, size=RATE * 40).astype(np.float32), RATE
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 class TestFused:
     def test_the_same_with_fewer_steps(self, classifier):
         quick, windows = fused(classifier.network), torch.randn(3, 3 * RATE)

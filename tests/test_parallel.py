@@ -10,14 +10,6 @@ import torch
 from musgenre.parallel import Workers, ahead, one_core_workers
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 class TestAhead:
     @pytest.mark.parametrize("count", [0, 1, 2, 7])
     def test_everything_in_order(self, count):

@@ -85,8 +85,11 @@ class Work:
             self.student(self.data, name=name, seed=0)
             return
         seed, fold = map(int, name.split("-"))
-        train_on, _ = group_folds(self.data, folds=FOLDS, seed=seed)[fold]
-        self.student(train_on, name=f"seed{seed}-fold{fold}", seed=seed)
+        self.of_fold(group_folds(self.data, folds=FOLDS, seed=seed)[fold][0], seed=seed, fold=fold)
+
+    def of_fold(self, train_on: TrackDataset, *, seed: int, fold: int) -> GenreClassifier:
+        """Returns the student of a fold's training tracks."""
+        return self.student(train_on, name=f"seed{seed}-fold{fold}", seed=seed)
 
 
 def main() -> None:
@@ -144,9 +147,7 @@ def cross_validate(work: Work, *, seeds: int) -> tuple[CrossValidationReport, fl
     everything: list[tuple[npt.NDArray[np.float64], int]] = []
     for seed in range(seeds):
         pairs = group_folds(work.data, folds=FOLDS, seed=seed)
-        students = [
-            work.student(train_on, name=f"seed{seed}-fold{fold}", seed=seed) for fold, (train_on, _) in enumerate(pairs)
-        ]
+        students = [work.of_fold(train_on, seed=seed, fold=fold) for fold, (train_on, _) in enumerate(pairs)]
         said = [_said(student, test) for student, (_, test) in zip(students, pairs, strict=True)]
         for fold, (student, (train_on, test)) in enumerate(zip(students, pairs, strict=True)):
             others = [pair for other, of_fold in enumerate(said) if other != fold for pair in of_fold]

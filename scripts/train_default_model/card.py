@@ -74,8 +74,9 @@ the data. The settings were chosen with an eye on the first draw, which flatters
 | expected calibration error | {calibration:.3f} |
 | accuracy by fold | {by_fold} |
 
-Printed by `python scripts/train_default_model GTZAN_FOLDER --teacher yamnet.h5 --seeds {draws}`. Scores above 90 % that
-are reported elsewhere for GTZAN mostly come from splits with the same artist, or even the same track, on both sides.
+Printed by `python scripts/train_default_model GTZAN_FOLDER --teacher yamnet.h5 --seeds {draws}`, here with the weights
+of the quantised TFLite file in place of `yamnet.h5`. Scores above 90 % that are reported elsewhere for GTZAN mostly
+come from splits with the same artist, or even the same track, on both sides.
 
 ![Tracks by true and predicted genre, first draw of the folds](confusion.png)
 

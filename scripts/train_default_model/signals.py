@@ -84,7 +84,7 @@ def probes(samples: int, *, rate: int) -> dict[str, Floats]:
     """Returns the fixed set of signals whose top genre the model card reports."""
     draws = np.random.default_rng(2026)
     times = np.arange(samples) / rate
-    waves: dict[str, Array] = {"silence": np.zeros(samples), "one sample of noise floor": np.full(samples, 1e-6)}
+    waves: dict[str, Array] = {"silence": np.zeros(samples), "faint direct current": np.full(samples, 1e-6)}
     for name, slope in (("white", 0.0), ("pink", 1.0), ("brown", 2.0)):
         waves[f"{name} noise"] = noise(samples, rate=rate, slope=slope, draws=draws)
     for number in range(4):

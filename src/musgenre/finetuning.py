@@ -115,8 +115,10 @@ def finetune(
         chosen = _preset(named, config)
         backbone, feature, config = backbone or chosen.backbone, feature or chosen.feature, chosen.config
     config, run_options = sort_options(options, config)
-    _check(train, valid, allow_leakage=config.allow_leakage)
+    leak = _check(train, valid, allow_leakage=config.allow_leakage)
     model = _describe(train, valid, backbone=Component.of(backbone or "vgg16"), feature=feature, config=config)
+    if leak is not None:
+        model = replace(model, split=f"{model.split} (leaky: {leak})")
     with seeded(config.seed), quiet(), _place(run_options.place, resume=run_options.resume) as directory:
         network = GenreNetwork.from_config(model, pretrained=True)
         plan = config.plan(network.backbone)
@@ -174,7 +176,7 @@ def _place(place: Path | None, *, resume: bool) -> Iterator[RunDirectory]:
     """Gives the directory of the run, which is gone afterwards where none is named."""
     if place is None:
         with tempfile.TemporaryDirectory(prefix="musgenre-") as temporary:
-            yield RunDirectory(Path(temporary))
+            yield RunDirectory(Path(temporary), resumable=False)
         return
     directory = RunDirectory(place)
     directory.check(resume=resume)
@@ -200,19 +202,20 @@ def _announce(train: TrackDataset, valid: TrackDataset | None, *, run: Run) -> N
     Console(stderr=True).print(table)
 
 
-def _check(train: TrackDataset, valid: TrackDataset | None, *, allow_leakage: bool) -> None:
+def _check(train: TrackDataset, valid: TrackDataset | None, *, allow_leakage: bool) -> str | None:
     few = [f"{label} ({count})" for label, count in train.counts().items() if count < 2]
     if few:
         raise DatasetError(
             f"{train.name} has too few training tracks of {', '.join(few)}: from one track a network learns the "
             "recording and not the genre. Add tracks, or leave the genre out."
         )
-    if valid is not None:
-        if train.labels != valid.labels:
-            sides = {"training": train.labels, "validation": valid.labels}
-            told = "; ".join(f"{', '.join(labels)} for {side}" for side, labels in sides.items())
-            raise DatasetError(f"The labels differ: {told}. Give both the same labels, in the same order.")
-        check_split(train, valid, allow_leakage=allow_leakage)
+    if valid is None:
+        return None
+    if train.labels != valid.labels:
+        sides = {"training": train.labels, "validation": valid.labels}
+        told = "; ".join(f"{', '.join(labels)} for {side}" for side, labels in sides.items())
+        raise DatasetError(f"The labels differ: {told}. Give both the same labels, in the same order.")
+    return check_split(train, valid, allow_leakage=allow_leakage)
 
 
 def _describe(

@@ -128,7 +128,7 @@ class Registry(Generic[T]):
         known = inspect.signature(factory).parameters
         for option in options:
             if option not in known:
-                close = _close(option, known)
+                close = close_names(option, known)
                 raise ConfigError(
                     f"The {self.kind} {name!r} has no option {option!r}.{close} Its options: {', '.join(known)}."
                 )
@@ -241,7 +241,7 @@ def unknown_name(name: str, *, kind: str, names: Iterable[str]) -> UnknownNameEr
     """
     known = list(names)
     listed = f"All: {', '.join(known) or 'none'}." if len(known) <= _FEW else f"There are {len(known)} others."
-    return UnknownNameError(f"There is no {kind} {name!r}.{_close(name, known)} {listed}")
+    return UnknownNameError(f"There is no {kind} {name!r}.{close_names(name, known)} {listed}")
 
 
 def _origin(point: importlib.metadata.EntryPoint) -> str:
@@ -253,6 +253,12 @@ def _qualname(factory: Callable[..., Any]) -> str:
     return str(getattr(factory, "__qualname__", type(factory).__qualname__))
 
 
-def _close(name: str, names: Iterable[str]) -> str:
+def close_names(name: str, names: Iterable[str]) -> str:
+    """Returns what an error adds where some names are like the unknown one, a space before it; else nothing.
+
+    Example:
+        >>> close_names("job", ["jobs", "seeds"])
+        ' Close: jobs.'
+    """
     close = difflib.get_close_matches(name, list(names), n=3)
     return f" Close: {', '.join(close)}." if close else ""

@@ -94,7 +94,7 @@ class ModelConfig:
         labels: The genres, in the order of the network's outputs.
         audio: Rate and windows.
         feature: The feature extractor.
-        backbone: The backbone; its initial weights are never part of it.
+        backbone: The backbone; its initial weights are part of it only where the model is saved without them.
         hidden: Widths of the dense layers between backbone and output.
         dropout: Share of units dropped before each dense layer while training, in [0, 1).
         temperature: The logits are divided by it before the softmax, so that probabilities mean what they say; above 0.

@@ -30,7 +30,10 @@ class Finetuning:
     ] = None
     weights: Annotated[
         str | None,
-        typer.Option(help="The backbone's initial weights: 'imagenet', 'none' or a file.", show_default=False),
+        typer.Option(
+            help="The backbone's initial weights: 'none', a file, or a name it knows, such as 'imagenet'.",
+            show_default=False,
+        ),
     ] = None
     freeze: Annotated[
         str | None,

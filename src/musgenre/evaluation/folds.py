@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from musgenre.evaluation.recipes import Recipe
 from musgenre.evaluation.reports import EvaluationReport
 from musgenre.evaluation.runs import FoldRun
 from musgenre.evaluation.validation import CrossValidationReport, summarise
+from musgenre.registry import close_names
 from musgenre.training.options import RunOptions
 
 # A fold has no state of its own to go on from, and a Trainer is made for one run.
@@ -111,11 +111,10 @@ class _Options:
         passed = {option.name for option in dataclasses.fields(RunOptions)} - _NOT_A_FOLDS
         for name in options:
             if name not in own | passed:
-                close = difflib.get_close_matches(name, own | passed)
-                told = f"Close: {', '.join(close)}. " if close else ""
+                known = sorted(own | passed)
                 raise ParameterError(
-                    f"cross_validate() has no option {name!r}. {told}All: {', '.join(sorted(own | passed))}; what is "
-                    "learnt is the recipe's."
+                    f"cross_validate() has no option {name!r}.{close_names(name, known)} All: {', '.join(known)}; what "
+                    "is learnt is the recipe's."
                 )
         run = {name: value for name, value in options.items() if name in passed}
         RunOptions(**run)  # refuses what is out of range

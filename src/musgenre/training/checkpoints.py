@@ -102,7 +102,8 @@ class Keeper(Checkpoint):
             if trainer.is_global_zero:
                 weights = {name: state[_PREFIX + name] for name in sorted(self.learnt)}
                 self.directory.keep_best(self.progress["best_epoch"], weights)
-        self._keep_last(trainer)
+        if self.directory.resumable:
+            self._keep_last(trainer)
         if trainer.is_global_zero:
             self.directory.keep_progress(self.progress)
         trainer.strategy.barrier()

@@ -29,10 +29,12 @@ class RunDirectory:
 
     Args:
         path: The directory; it need not exist.
+        resumable: Whether a later run may go on from it; else the last state, which only that takes, is not kept.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, resumable: bool = True) -> None:
         self.path = path
+        self.resumable = resumable
 
     def check(self, *, resume: bool) -> None:
         """Makes sure that nothing is overwritten; changes nothing.

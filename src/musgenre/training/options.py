@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from musgenre.errors import ParameterError
+from musgenre.registry import close_names
 from musgenre.training.plan import FinetuneConfig
 
 if TYPE_CHECKING:
@@ -99,18 +99,17 @@ def sort_options(options: dict[str, Any], config: FinetuneConfig | None) -> tupl
         >>> config, run = sort_options({"seed": 1, "devices": 2}, None)
         >>> config.seed, run.devices
         (1, 2)
-        >>> sort_options({"epoch": 1}, None)
+        >>> sort_options({"epoch": 1}, None)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        musgenre.errors.ParameterError: finetune() has no option 'epoch'. Did you mean 'epochs', 'head_epochs'?
+        musgenre.errors.ParameterError: finetune() has no option 'epoch'. Close: epochs, head_epochs. All: ...
     """
     run_names = {field.name for field in dataclasses.fields(RunOptions)}
     config_names = {field.name for field in dataclasses.fields(FinetuneConfig)}
     known = sorted(run_names | config_names | {"preset"})
     for name in options:
         if name not in known:
-            close = difflib.get_close_matches(name, known)
-            told = f" Did you mean {', '.join(map(repr, close))}?" if close else f" Options: {', '.join(known)}."
+            told = f"{close_names(name, known)} All: {', '.join(known)}."
             raise ParameterError(f"finetune() has no option {name!r}.{told}")
     run = RunOptions(**{name: value for name, value in options.items() if name in run_names})
     learnt = {name: value for name, value in options.items() if name in config_names - run_names}

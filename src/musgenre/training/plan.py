@@ -128,7 +128,7 @@ class FinetuneConfig:
             is the user's cache directory.
         precision: Lightning's: ``"32-true"``, or ``"bf16-mixed"`` for speed where the processor has bfloat16; ``None``
             takes the latter on a GPU that has it.
-        allow_leakage: Whether a split that leaks is trained on all the same, and marked in what comes of it.
+        allow_leakage: Whether a split that leaks is trained on all the same, and the model's ``split`` says so.
         seed: Makes the run repeatable on the same machine with the same versions.
         name: Name of the model; ``None`` makes one of backbone and dataset.
 
