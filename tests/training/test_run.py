@@ -255,7 +255,7 @@ def test_options_are_sorted_by_name(genre_folder, tmp_path):
     config, options = sort_options({"seed": 3, "workers": 2, "directory": tmp_path}, CONFIG)
     assert (config.seed, config.head_epochs) == (3, CONFIG.head_epochs)
     assert (options.workers, options.place) == (2, tmp_path)
-    with pytest.raises(ParameterError, match="'resume'"):
+    with pytest.raises(ParameterError, match=r"no option 'resum'\. Close: resume"):
         sort_options({"resum": True}, None)
     with pytest.raises(ParameterError, match="preset"):
         run(genre_folder, preset="recommended")
