@@ -3,13 +3,16 @@
     python benchmarks/steps.py [--picture steps.png] [--songs FOLDER]
 
 Each step is taken by itself on 30 s of audio, and the least of many runs is told, which a busy machine disturbs least.
-With ``--songs``, it is also told how far the probabilities of their windows move in each form of the network.
+Beside the steps stand the operations that they need at least, how long those would take at the speed of a large product
+of matrices on the same core, and what one pass over the samples takes at the speed of a large copy. With ``--songs``,
+it is also told how far the probabilities of their windows move in each form of the network.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +25,7 @@ import soundfile
 import soxr
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import musgenre
 from musgenre.audio import load
@@ -52,12 +56,39 @@ def main() -> None:
         for title, steps in (("audio", audio), ("spectrogram", spectrogram), ("network", network)):
             print(f"\n| {title} | ms |\n| --- | --- |")
             print("\n".join(f"| {name} | {1e3 * seconds:.2f} |" for name, seconds in steps.items()))
+        _tell_limits(classifier, picture)
         if options.songs:
             print("\n| network | largest change of a window's probability |\n| --- | --- |")
             for name, change in _changes(classifier, forms, songs=options.songs).items():
                 print(f"| {name} | {change:.1e} |")
     if options.picture:
         _draw(audio | spectrogram | {"network, fused": network["fused"]}, options.picture)
+
+
+def _tell_limits(classifier: musgenre.GenreClassifier, picture: Tensor) -> None:
+    """Prints what the arithmetic of each step would take at the processor's best, and a pass over the samples."""
+    mel: Any = classifier.network.feature.mel
+    frames = mel.frame_count(SECONDS * classifier.config.audio.sample_rate)
+    bins = mel.n_fft // 2 + 1
+    with FlopCounterMode(display=False) as counted:
+        classifier.network.classify(picture)
+    windows = SECONDS / classifier.config.audio.hop_seconds
+    operations = {
+        "window": frames * mel.n_fft,
+        "Fourier transform": frames * 2.5 * mel.n_fft * math.log2(mel.n_fft),
+        "power": frames * 3 * bins,
+        "mel bands": frames * 2 * int(mel.filterbank.value.count_nonzero()),
+        "network": counted.get_total_flops() * windows / len(picture),
+    }
+    square, long = torch.randn(1024, 1024), torch.randn(2**26)
+    peak = 2 * 1024**3 / _least(lambda: square @ square)
+    bandwidth = 2 * long.nbytes / _least(long.clone, runs=5)
+    print("\n| step | million operations | ms at the peak |\n| --- | --- | --- |")
+    for name, count in operations.items():
+        print(f"| {name} | {count / 1e6:.0f} | {1e3 * count / peak:.2f} |")
+    samples = 4 * SECONDS * classifier.config.audio.sample_rate
+    print(f"\nPeak: {peak / 1e9:.0f} GFLOP/s. Memory: {bandwidth / 1e9:.0f} GB/s, which is", end=" ")
+    print(f"{1e3 * samples / bandwidth:.2f} ms for the {samples / 1e6:.1f} MB of samples.")
 
 
 def _least(work: Callable[[], object], *, runs: int = 15) -> float:
@@ -93,28 +124,29 @@ def _audio() -> Steps:
 def _spectrogram(classifier: musgenre.GenreClassifier) -> Steps:
     feature, waveform = classifier.network.feature, torch.randn(1, SECONDS * classifier.config.audio.sample_rate)
     mel: Any = feature.mel
-    count, window, bank = 150_000 // mel.n_fft, mel.window(waveform), mel.filterbank(waveform)
+    count, window, bank = 300_000 // mel.n_fft, mel.window(waveform), mel.filterbank(waveform)
     times = mel.frame_count(waveform.shape[-1]) / count
     frames = waveform[0].unfold(-1, mel.n_fft, mel.hop_length)[:count]
     windowed = frames * window
     spectrum = torch.view_as_real(torch.fft.rfft(windowed))
-    power = _power(spectrum).T
-    weights = [(bank[bands, bins], bins) for bands, bins in mel_groups(bank)]
+    squares, power = torch.empty_like(spectrum), torch.empty(spectrum.shape[:2])
+    summed = torch.empty(len(bank), count)
+    products = [(bank[bands, bins], power.T[bins], summed[bands]) for bands, bins in mel_groups(bank)]
+
+    def square_and_add() -> None:
+        torch.mul(spectrum, spectrum, out=squares)
+        torch.add(squares[..., 0], squares[..., 1], out=power)
+
     bands = mel(waveform)
     steps: dict[str, Callable[[], object]] = {
-        "window": lambda: frames * window,
+        "window": lambda: torch.mul(frames, window, out=windowed),
         "Fourier transform": lambda: torch.fft.rfft(windowed),
-        "power": lambda: _power(spectrum),
-        "mel bands": lambda: torch.cat([weight @ power[bins] for weight, bins in weights]),
+        "power": square_and_add,
+        "mel bands": lambda: [torch.mm(weight, part, out=out) for weight, part, out in products],
     }
     found = {name: times * _least(step, runs=100) for name, step in steps.items()}
     found["decibels"] = _least(lambda: to_decibel(bands, reference="max"))
     return found | {"whole feature": _least(lambda: feature(waveform))}
-
-
-def _power(spectrum: Tensor) -> Tensor:
-    squares = spectrum.square()
-    return squares[..., 0] + squares[..., 1]
 
 
 def _forms(classifier: musgenre.GenreClassifier) -> dict[str, Callable[[Tensor], Tensor]]:

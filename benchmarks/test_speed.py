@@ -1,13 +1,14 @@
 """How fast musgenre is, beside what one would use instead, in one run.
 
     pip install -e ".[bench]"
-    pytest benchmarks [--yamnet yamnet.tflite] [--table speed.md] [--benchmark-json speed.json]
+    pytest benchmarks [--yamnet yamnet.tflite] [--ten-hours] [--table speed.md] [--benchmark-json speed.json]
 
 Peers: librosa, nnAudio and ``torch.stft`` for the spectrogram; for a song, YAMNet in TFLite (patches of 0.975 s without
 overlap, its cheapest use) and the recipe that musgenre began from: ``librosa.load``,
 ``librosa.feature.melspectrogram``, one picture of 224 × 224 for the clip, torchvision's VGG-16 (with random weights,
 which take as long as trained ones). Ratios mean something on an idle machine; on a busy one
-``--benchmark-timer=time.process_time`` takes the processor's time.
+``--benchmark-timer=time.process_time`` takes the processor's time, which says nothing of the rows in which
+processes or threads are the point: a folder, a song among workers, the first prediction.
 """
 # ruff: noqa: PLR0917 - what a test takes has names
 
@@ -170,6 +171,30 @@ def test_long(measure: Measure, songs: Songs, who: str, song: str, share: float)
     measure("predict, ten minutes", who, _predict(songs[song]), rounds=3, per=share)
 
 
+@pytest.fixture(scope="session")
+def ten_hours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten hours of bursts of noise; the silence between them keeps the file small."""
+    if not request.config.getoption("--ten-hours"):
+        pytest.skip("takes some minutes: --ten-hours")
+    path, burst = tmp_path_factory.mktemp("long") / "ten-hours.flac", np.zeros(60 * RATE, np.float32)
+    burst[:: 10 * RATE] = 0.5
+    burst[:RATE] = CLIP[:RATE]
+    with soundfile.SoundFile(path, "w", RATE, 1) as file:
+        for _ in range(600):
+            file.write(burst)
+    return path
+
+
+def test_ten_hours(measure: Measure, ten_hours: Path) -> None:
+    measure("predict, ten hours", "musgenre", _predict(ten_hours), rounds=1)
+
+
+def test_ten_hours_of_minutes(measure: Measure, ten_hours: Path, tmp_path: Path) -> None:
+    with soundfile.SoundFile(ten_hours) as file:
+        soundfile.write(tmp_path / "minute.flac", file.read(60 * RATE, dtype="float32"), RATE)
+    measure("predict, ten hours", "600 times one minute", _predict(tmp_path / "minute.flac"), rounds=15, per=1 / 600)
+
+
 @pytest.mark.parametrize("who", ["musgenre", "bare network"])
 def test_vgg16(measure: Measure, who: str) -> None:
     image, vgg16 = Component("logmel-image"), Component("vgg16", {"weights": None})
@@ -181,6 +206,21 @@ def test_vgg16(measure: Measure, who: str) -> None:
     measure("predict with VGG-16", who, work, rounds=5)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("who", ["musgenre", "bare network"])
+def test_gpu(measure: Measure, who: str) -> None:
+    config = ModelConfig("vgg16", tuple("abcdefghij"), AudioSpec(), Component("logmel-image"), Component("vgg16"))
+    network = GenreNetwork.from_config(config).eval().cuda()
+    windows = torch.from_numpy(CLIP[: 3 * RATE]).repeat(64, 1).cuda()
+    pictures = network.feature(windows)
+
+    def work() -> None:
+        network(windows) if who == "musgenre" else network.classify(pictures)
+        torch.cuda.synchronize()
+
+    measure("64 windows on a GPU", who, work)
+
+
 _PEAK = """
 import resource, sys, torch, musgenre
 musgenre.GenreClassifier.from_pretrained(device="cpu").predict(sys.argv[1])
@@ -188,9 +228,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+def _peak(song: Path) -> int:
+    done = subprocess.run([sys.executable, "-c", _PEAK, song], check=True, capture_output=True, text=True)
+    return int(done.stdout)
+
+
 def test_memory_does_not_grow_with_the_song(songs: Songs) -> None:
-    peaks = []
-    for song in ("minute", "long"):
-        done = subprocess.run([sys.executable, "-c", _PEAK, songs[song]], check=True, capture_output=True, text=True)
-        peaks.append(int(done.stdout))
-    assert peaks[1] < 1.1 * peaks[0]
+    assert _peak(songs["long"]) < 1.1 * _peak(songs["minute"])
+
+
+def test_memory_does_not_grow_to_ten_hours(songs: Songs, ten_hours: Path) -> None:
+    assert _peak(ten_hours) < 1.1 * _peak(songs["minute"])

@@ -28,6 +28,7 @@ extensions = [
     "sphinx.ext.doctest",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
+    "layers",
     "lazy_names",
 ]
 exclude_patterns = ["_build", "_ext", "tutorials/*.py", "tutorials/*.ipynb"]
@@ -68,7 +69,7 @@ nitpick_ignore = [
     # Type variables, and types that are imported for type checkers only.
     *[("py:class", name) for name in ("musgenre.registry.F", "musgenre.registry.T", "musgenre.specs.Spec")],
     *[("py:class", name) for name in ("musgenre.parallel.R", "musgenre.parallel.T", "musgenre.inference.Network")],
-    *[("py:class", name) for name in ("Axes", "npt.ArrayLike", "Path")],
+    *[("py:class", name) for name in ("Axes", "npt.ArrayLike", "Path", "Self")],
     # Lightning's and rich's.
     *[("py:class", name) for name in ("Callback", "Group", "Logger", "Strategy", "Trainer")],
 ]

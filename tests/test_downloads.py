@@ -4,8 +4,6 @@ import hashlib
 import http.server
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,16 +136,6 @@ class TestFetch:
         cache.write_text("a file where the directory should be")
         with pytest.raises(WeightsError, match="put it at"):
             fetch(f"{address}/file", "net", "weights.h5", sha256=None)
-
-    def test_of_several_processes_one_downloads(self, address, cache, asked):
-        code = (
-            "import sys; from musgenre.downloads import fetch\n"
-            "print(fetch(sys.argv[1], 'net', 'weights.h5', sha256=None).stat().st_size)"
-        )
-        command = [sys.executable, "-c", code, f"{address}/file"]
-        started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-        assert [process.communicate(timeout=120)[0] for process in started] == [f"{len(CONTENT)}\n"] * 3
-        assert asked == ["/file"]
 
 
 def _nowhere() -> str:

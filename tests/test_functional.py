@@ -162,6 +162,44 @@ class TestMelPowerSpectrogram:
             )
 
 
+class TestPieces:
+    """What is worked on piece by piece, against the same at once, which is what gradients need."""
+
+    @pytest.mark.parametrize("reference", ["max", 2.0])
+    @pytest.mark.parametrize("floor_db", [30.0, None])
+    @pytest.mark.parametrize("shape", [(300, 2000), (2, 3, 200, 700), (3, 5, 7)])
+    def test_decibels(self, shape, reference, floor_db):
+        power = torch.rand(shape) ** 8
+        kept = power.clone()
+        at_once = functional.to_decibel(power.clone().requires_grad_(), reference=reference, floor_db=floor_db)
+        found = functional.to_decibel(power, reference=reference, floor_db=floor_db)
+        assert torch.equal(power, kept)
+        assert torch.equal(found, at_once)
+        overwritten = functional.to_decibel(power, reference=reference, floor_db=floor_db, inplace=True)
+        assert overwritten.data_ptr() == power.data_ptr()
+        assert torch.equal(overwritten, found)
+
+    def test_decibels_of_what_lies_apart_in_memory(self):
+        power = torch.rand(600, 900, 2)[..., 0]
+        assert torch.equal(functional.to_decibel(power), functional.to_decibel(power.contiguous()))
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_normalise(self, channels):
+        picture, mean, std = torch.rand(2, channels, 300, 400), torch.rand(channels), 1 + torch.rand(channels)
+        expected = functional.normalise(picture, mean=mean, std=std)
+        assert not torch.equal(picture, expected)
+        assert torch.equal(functional.normalise(picture, mean=mean, std=std, inplace=True), expected)
+
+    def test_memory_that_is_used_again_is_no_memory_of_the_results(self):
+        bank, window = functional.mel_filterbank(sample_rate=8000, n_fft=512, n_mels=8), torch.hann_window(512)
+        first, second = torch.randn(2, 1, 400_000)
+        kwargs = {"window": window, "hop_length": 128, "filterbank": bank}
+        found = functional.mel_power_spectrogram(first, **kwargs)
+        kept = found.clone()
+        functional.mel_power_spectrogram(second, **kwargs)
+        assert torch.equal(found, kept)
+
+
 class TestToDecibel:
     @SETTINGS
     @given(

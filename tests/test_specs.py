@@ -24,7 +24,7 @@ json_values = st.recursive(
 
 @st.composite
 def audio_specs(draw: st.DrawFn) -> AudioSpec:
-    window_seconds = draw(st.floats(0.01, 600))
+    window_seconds = draw(st.floats(0.01, 80))
     return AudioSpec(
         sample_rate=draw(st.integers(1000, 192_000)),
         window_seconds=window_seconds,

@@ -1,6 +1,6 @@
 """Trains the model inside the package, measures it and writes its card; see README.md beside this file.
 
-python scripts/train_default_model GTZAN_FOLDER --teacher yamnet.h5
+python scripts/train_default_model GTZAN_FOLDER --music MUSIC_FOLDER --teacher yamnet.h5
 """
 
 from __future__ import annotations
@@ -11,25 +11,33 @@ import json
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from card import write_card
-from mixtures import CHUNK, RATE, Mixtures, mixtures
+from heads import with_second_layer
+from mixtures import CHUNK, RATE, Mixtures, Pool, labelled, mixtures
+from music import excerpts
+from safetensors.torch import load_file, save_file
 from signals import probes
-from student import Lessons, Settings, train
+from student import Lessons, Settings, State, learn_to_hear, train
 
+from musgenre.atomic import replacing
+from musgenre.backbones.yamnet import AudioSetScores
 from musgenre.classifier import GenreClassifier
 from musgenre.datasets.base import TrackDataset
 from musgenre.datasets.gtzan import GTZAN
 from musgenre.datasets.splits import group_folds
+from musgenre.datasets.windows import GridWindows
 from musgenre.evaluation.measuring import evaluate
 from musgenre.evaluation.recipes import Recipe
 from musgenre.evaluation.reports import EvaluationReport
 from musgenre.evaluation.validation import CrossValidationReport, summarise
 from musgenre.features.base import FEATURES
 from musgenre.metrics.calibration import fit_temperature
+from musgenre.metrics.probabilities import calibration_error
 from musgenre.specs import AudioSpec, Component, ModelConfig
 from musgenre.weights import DEFAULT_MODEL
 
@@ -46,41 +54,72 @@ class Work:
 
     Attributes:
         data: The tracks.
-        mixtures: What is learnt from.
+        mixtures: Clips of them.
+        music: Clips of free music.
+        teacher: Where YAMNet's weights are.
         settings: How it is learnt.
-        folder: Where every trained student is kept.
+        folder: Where what is learnt is kept.
     """
 
     data: TrackDataset
     mixtures: Mixtures
+    music: Mixtures
+    teacher: str
     settings: Settings
     folder: Path
 
+    def config(self, train_on: TrackDataset, *, seed: int) -> ModelConfig:
+        """Describes the student of some tracks."""
+        return ModelConfig(
+            name=DEFAULT_MODEL,
+            labels=self.data.labels,
+            audio=AUDIO,
+            feature=FEATURE,
+            backbone=BACKBONE,
+            dropout=0.1,
+            split=f"trained on {len(train_on)} tracks of {self.data.name}",
+            training={"program": "scripts/train_default_model", "seed": seed, **described(self.settings)},
+            library_version=version("musgenre"),
+        )
+
+    def hearing(self) -> State:
+        """Returns what all students begin with: learnt now, or as an earlier run has kept it."""
+        path = self.folder / "hearing.safetensors"
+        if not path.exists():
+            scores = AudioSetScores(weights=self.teacher).dense
+            state = learn_to_hear(self.config(self.data, seed=0), self.music, scores=scores, settings=self.settings)
+            with replacing(path) as partial:
+                save_file({name: value.contiguous() for name, value in state.items()}, partial)
+            print("hearing: learnt", flush=True)
+        return load_file(path)
+
     def student(self, train_on: TrackDataset, *, name: str, seed: int) -> GenreClassifier:
-        """Returns the student of some tracks: trained now, or as an earlier run has kept it."""
+        """Returns the student of some tracks: trained now, or as an earlier run has kept it; with its second layer."""
         folder = self.folder / name
         if not (folder / "config.json").exists():
             places = {track.id: number for number, track in enumerate(self.data)}
-            labels = np.array(self.data.label_indices())
-            lessons = Lessons(self.mixtures, labels, frozenset(places[track.id] for track in train_on))
-            config = ModelConfig(
-                name=DEFAULT_MODEL,
-                labels=self.data.labels,
-                audio=AUDIO,
-                feature=FEATURE,
-                backbone=BACKBONE,
-                dropout=0.1,
-                split=f"trained on {len(train_on)} tracks of {self.data.name}",
-                training={"program": "scripts/train_default_model", "seed": seed, **described(self.settings)},
-                library_version=version("musgenre"),
+            own, head = Lessons.of_tracks(
+                self.mixtures,
+                np.array(self.data.label_indices()),
+                tracks=frozenset(places[track.id] for track in train_on),
+                settings=self.settings,
             )
-            network = train(config, lessons, settings=self.settings, seed=seed)
+            free = Lessons.of_music(self.music, head=head, temperature=self.settings.teacher_temperature)
+            counts = self.settings.batch_size - self.settings.music, self.settings.music
+            config = self.config(train_on, seed=seed)
+            lessons = list(zip((own, free), counts, strict=True))
+            network = train(config, lessons, hearing=self.hearing(), settings=self.settings, seed=seed)
             GenreClassifier(network, config, device="cpu").save_pretrained(folder)
             print(f"{name}: trained", flush=True)
-        return GenreClassifier.from_pretrained(folder, device="cpu")
+        student = GenreClassifier.from_pretrained(folder, device="cpu")
+        network = with_second_layer(student.network, GridWindows(train_on, audio=AUDIO), rate=RATE)
+        return GenreClassifier(network, student.config, device="cpu")
 
     def chosen(self, name: str) -> None:
-        """Trains the student of one seed and fold, such as ``"0-3"``, or the final one, ``"all"``."""
+        """Trains the student of one seed and fold, such as ``"0-3"``, the final one, ``"all"``, or ``"hearing"``."""
+        if name == "hearing":
+            self.hearing()
+            return
         if name == "all":
             self.student(self.data, name=name, seed=0)
             return
@@ -96,20 +135,34 @@ def main() -> None:
     """Runs the whole program; what is done already is not done again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="a folder with GTZAN's ten folders of genres")
+    parser.add_argument("--music", type=Path, help="a folder of music without labels, as music.py downloads it")
     parser.add_argument("--teacher", default="audioset", help="yamnet.h5 or yamnet.tflite; 'audioset' downloads it")
     parser.add_argument("--seeds", type=int, default=3, help="how many times the folds are drawn anew")
-    parser.add_argument("--chunks", type=int, default=27, help=f"chunks of {CHUNK:,} clips to learn from")
+    parser.add_argument("--chunks", type=int, default=27, help=f"chunks of {CHUNK:,} clips of GTZAN")
+    parser.add_argument("--music-chunks", type=int, default=24, help="as many of free music")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "default-model", help="where work is kept")
     parser.add_argument("--output", type=Path, default=ROOT / "src" / "musgenre" / "assets")
     parser.add_argument(
-        "--only", nargs="+", metavar="SEED-FOLD", help="train these students and stop; 'all' is the final one"
+        "--only",
+        nargs="+",
+        metavar="SEED-FOLD",
+        help="train these students and stop; 'all' is the final one, 'hearing' what all begin with",
     )
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     data = GTZAN(options.data, scheme="all")
     feature = FEATURES.build(FEATURE.name, {**FEATURE.options, "sample_rate": RATE})
-    clips = mixtures(data, feature=feature, teacher=options.teacher, folder=options.work, chunks=options.chunks)
-    work = Work(data, clips, Settings(), options.work)
+
+    def free_music() -> Pool:
+        if options.music is None:
+            parser.error("--music is needed: a folder of music without labels; music.py downloads one.")
+        songs, weights = excerpts(options.music, rate=RATE)
+        return Pool(songs, weights, seed=77)
+
+    given: dict[str, Any] = {"feature": feature, "teacher": options.teacher, "folder": options.work}
+    clips = mixtures(lambda: labelled(data), name="tracks", chunks=options.chunks, **given)
+    music = mixtures(free_music, name="music", chunks=options.music_chunks, **given)
+    work = Work(data, clips, music, options.teacher, Settings(), options.work)
     if options.only:
         for name in options.only:
             work.chosen(name)
@@ -121,7 +174,7 @@ def main() -> None:
         "cv_accuracy": validation.accuracy.mean,
         "cv_accuracy_seed_deviation": validation.accuracy.seed_deviation or 0.0,
         "cv_macro_f1": validation.macro_f1.mean,
-        "cv_calibration_error": float(np.mean([report.calibration_error for report in validation.pooled])),
+        "cv_calibration_error": calibration_error(np.sum([of.reliability for of in validation.pooled], axis=0)),
     }
     config = replace(
         final.config, temperature=round(temperature, 4), scores={k: round(v, 4) for k, v in scores.items()}
@@ -132,9 +185,10 @@ def main() -> None:
     shipped = GenreClassifier.from_pretrained(options.output, device="cpu")
     heard = {name: shipped.predict((wave, RATE)) for name, wave in probes(5 * RATE, rate=RATE).items()}
     own = evaluate(shipped, data)
-    write_card(options.output, validation=validation, own=own, shipped=shipped, heard=heard, clips=len(clips.shares))
+    counts = {"clips": len(clips.shares), "music": len(music.shares)}
+    write_card(options.output, validation=validation, own=own, shipped=shipped, heard=heard, counts=counts)
     print(json.dumps(config.scores, indent=2))
-    print({name: f"{prediction.label} {prediction.probability:.2f}" for name, prediction in heard.items()})
+    print({name: f"{said.label} {said.probability:.2f}" for name, said in heard.items()})
 
 
 def cross_validate(work: Work, *, seeds: int) -> tuple[CrossValidationReport, float]:

@@ -3,13 +3,14 @@
 Each clip is 2 s long. Two chunks of three are mixed: far from the original in speed and tone, two tracks at a time,
 with noise, coded. The third is plain: one track, a little faster or slower, with a little more or less bass. Four
 clips in a hundred are no music at all (silence, noise, tones, clicks), so that the student learns to be unsure of
-them. A clip is made of tracks of the training set of a fold or it is left out of the fold.
+them. A clip is made of tracks of the training set of a fold or it is left out of the fold. Music without labels goes
+the same way, but that nothing of it is ever left out.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from signals import no_music, noise, rms
 
 from musgenre.atomic import replacing
 from musgenre.audio import load
-from musgenre.backbones.yamnet import AudioSetScores, YAMNet
+from musgenre.backbones.yamnet import YAMNet
 from musgenre.datasets.base import TrackDataset
 from musgenre.features.base import FeatureExtractor
 from musgenre.features.yamnet import YAMNetLogMel
@@ -33,6 +34,9 @@ RATE = 22_050
 SAMPLES = 2 * RATE
 CHUNK = 2_500
 NO_MUSIC = 0.04
+# The teacher's embedding of music has a mean of 0.04 to 0.2, and no unit above 7.
+LOUDEST_MEAN = 0.25
+LOUDEST_UNIT = 9.0
 TEACHER_RATE = 16_000
 TEACHER_SAMPLES = 15_600
 # Where the teacher listens; 44 frames of the student's picture apart (44 * 256 samples at 22,050 Hz).
@@ -58,7 +62,6 @@ class Mixtures:
         shares: Share of the first track in the loudness, in [0.5, 1], ``(clips,)``.
         pictures: The student's feature, ``(clips, bins, frames)``.
         embeddings: The teacher's embeddings at three places, ``(clips, 3, 1024)``.
-        scores: The teacher's AudioSet scores at the same places, ``(clips, 3, 521)``.
         plain: Whether the clip is a plain one, ``(clips,)``.
     """
 
@@ -66,8 +69,18 @@ class Mixtures:
     shares: npt.NDArray[np.float32]
     pictures: npt.NDArray[np.float16]
     embeddings: npt.NDArray[np.float16]
-    scores: npt.NDArray[np.float16]
     plain: npt.NDArray[np.bool_]
+
+    def heard(self) -> npt.NDArray[np.bool_]:
+        """Returns of which clips the teacher's answer is worth learning, ``(clips,)``.
+
+        Of what is no music, and of some clips near silence, the teacher's embedding lies so far from all others that a
+        few of them would weigh more than everything else.
+        """
+        embeddings = self.embeddings.mean(axis=1, dtype=np.float32)
+        usual = (embeddings.mean(axis=1) < LOUDEST_MEAN) & (embeddings.max(axis=1) < LOUDEST_UNIT)
+        answers: npt.NDArray[np.bool_] = (self.tracks[:, 0] >= 0) & usual
+        return answers
 
     @classmethod
     def concatenate(cls, parts: list[Mixtures]) -> Mixtures:
@@ -76,7 +89,7 @@ class Mixtures:
 
 
 class Teacher:
-    """YAMNet, with its embeddings and scores; only training needs it.
+    """YAMNet's embeddings; only training needs it.
 
     Args:
         weights: ``"audioset"`` to download them, or a ``.h5`` or ``.tflite`` file.
@@ -85,57 +98,73 @@ class Teacher:
     def __init__(self, weights: str) -> None:
         self.feature = YAMNetLogMel(sample_rate=TEACHER_RATE)
         self.backbone = YAMNet(weights=weights).eval().to(memory_format=torch.channels_last)
-        self.scores = AudioSetScores(weights=weights).eval()
 
     @torch.inference_mode()
-    def __call__(self, clips: Floats) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
-        """Maps clips ``(n, SAMPLES)`` to embeddings ``(n, 3, 1024)`` and scores ``(n, 3, 521)``."""
+    def __call__(self, clips: Floats) -> npt.NDArray[np.float16]:
+        """Maps clips ``(n, SAMPLES)`` to embeddings ``(n, 3, 1024)``."""
         heard = soxr.resample(clips.T, RATE, TEACHER_RATE, quality="MQ").T
         heard = np.pad(heard, ((0, 0), (0, max(0, TEACHER_STARTS[-1] + TEACHER_SAMPLES - heard.shape[1]))))
         patches = np.stack([heard[:, start : start + TEACHER_SAMPLES] for start in TEACHER_STARTS], axis=1)
         pictures = self.feature(torch.from_numpy(patches.reshape(-1, TEACHER_SAMPLES)))
         with torch.autocast("cpu", torch.bfloat16):  # three times as fast; the student cannot tell
             embeddings = self.backbone(pictures.contiguous(memory_format=torch.channels_last)).float()
-        scores = self.scores(embeddings)
-        shape = (len(clips), len(TEACHER_STARTS), -1)
-        return (
-            embeddings.reshape(shape).numpy().astype(np.float16),
-            scores.reshape(shape).numpy().astype(np.float16),
-        )
+        halves: npt.NDArray[np.float16] = embeddings.half().reshape(len(clips), len(TEACHER_STARTS), -1).numpy()
+        return halves
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Songs that clips are made of.
+
+    Attributes:
+        songs: Each a row of samples at 22,050 Hz, as floats in [-1, 1] or as 16-bit integers.
+        weights: How often each is drawn; they sum to one.
+        seed: Of the draws.
+    """
+
+    songs: Sequence[Floats] | npt.NDArray[np.int16]
+    weights: npt.NDArray[np.float64]
+    seed: int
+
+    def song(self, number: int) -> Floats:
+        """Returns a song as floats."""
+        song = self.songs[number]
+        floats: Floats = song.astype(np.float32) / np.float32(32_768 if song.dtype == np.int16 else 1)
+        return floats
+
+
+def labelled(data: TrackDataset) -> Pool:
+    """Returns the tracks of a dataset as songs."""
+    return Pool([load(track.path, sample_rate=RATE) for track in data], track_weights(data), seed=0)
 
 
 def mixtures(
-    data: TrackDataset, *, feature: FeatureExtractor, teacher: str, folder: Path, chunks: int, seed: int = 0
+    pool: Callable[[], Pool], *, name: str, feature: FeatureExtractor, teacher: str, folder: Path, chunks: int
 ) -> Mixtures:
     """Makes the clips, or reads those that an earlier run has made.
 
     Args:
-        data: The tracks.
+        pool: Gives the songs; called only where clips are missing.
+        name: Of the files in which the clips are kept.
         feature: The student's.
         teacher: Where YAMNet's weights are.
         folder: Where chunks of clips are kept.
         chunks: How many chunks of ``CHUNK`` clips.
-        seed: Of the draws.
     """
-    missing = [number for number in range(chunks) if not (folder / f"mixtures-{number}.npz").exists()]
+    paths = [folder / f"{name}-{number}.npz" for number in range(chunks)]
+    missing = [number for number, path in enumerate(paths) if not path.exists()]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
-        songs = [load(track.path, sample_rate=RATE) for track in data]
-        listener = Teacher(teacher)
+        songs, listener = pool(), Teacher(teacher)
         for number in missing:
-            clips = _clips(
-                songs,
-                weights=track_weights(data),
-                plain=number % 3 == 2,
-                draws=np.random.default_rng([seed, number]),
-            )
+            clips = _clips(songs, plain=number % 3 == 2, draws=np.random.default_rng([songs.seed, number]))
             part = _heard(list(clips), feature=feature, teacher=listener)
-            with replacing(folder / f"mixtures-{number}.npz") as path, path.open("wb") as file:
+            with replacing(paths[number]) as path, path.open("wb") as file:
                 np.savez(file, **vars(part))
-            print(f"mixtures: chunk {number + 1} of {chunks}", flush=True)
+            print(f"{name}: chunk {number + 1} of {chunks}", flush=True)
     parts = []
-    for number in range(chunks):
-        with np.load(folder / f"mixtures-{number}.npz", allow_pickle=False) as arrays:
+    for path in paths:
+        with np.load(path, allow_pickle=False) as arrays:
             parts.append(Mixtures(**arrays))
     return Mixtures.concatenate(parts)
 
@@ -154,38 +183,33 @@ def track_weights(data: TrackDataset) -> npt.NDArray[np.float64]:
 
 
 def _heard(made: list[Clip], *, feature: FeatureExtractor, teacher: Teacher) -> Mixtures:
-    pictures, embeddings, scores = [], [], []
+    pictures, embeddings = [], []
     for batch in np.array_split(np.stack([clip.samples for clip in made]), CHUNK // 50):
         with torch.inference_mode():
             pictures.append(feature(torch.from_numpy(batch))[:, 0].numpy().astype(np.float16))
-        heard = teacher(batch)
-        embeddings.append(heard[0])
-        scores.append(heard[1])
+        embeddings.append(teacher(batch))
     return Mixtures(
         np.array([clip.tracks for clip in made], dtype=np.int16),
         np.array([clip.share for clip in made], dtype=np.float32),
         np.concatenate(pictures),
         np.concatenate(embeddings),
-        np.concatenate(scores),
         np.array([clip.plain for clip in made]),
     )
 
 
-def _clips(
-    songs: list[Floats], *, weights: npt.NDArray[np.float64], plain: bool, draws: np.random.Generator
-) -> Iterator[Clip]:
+def _clips(songs: Pool, *, plain: bool, draws: np.random.Generator) -> Iterator[Clip]:
     for _ in range(CHUNK):
         if draws.random() < NO_MUSIC:
             yield Clip(no_music(SAMPLES, rate=RATE, draws=draws), (-1, -1), share=1.0, plain=plain)
             continue
-        first, second = (int(number) for number in draws.choice(len(songs), p=weights, size=2))
+        first, second = (int(number) for number in draws.choice(len(songs.songs), p=songs.weights, size=2))
         mix = not plain and draws.random() < 0.35
         octaves, decibels = (0.15, 3.0) if plain else (0.3, 5.0)
-        samples: npt.NDArray[np.floating] = _varied(songs[first], octaves=octaves, decibels=decibels, draws=draws)
+        samples: npt.NDArray[np.floating] = _varied(songs.song(first), octaves=octaves, decibels=decibels, draws=draws)
         share = 1.0
         if mix:
             gain = 10 ** (-draws.uniform(0, 12) / 20)
-            other = _varied(songs[second], octaves=octaves, decibels=decibels, draws=draws)
+            other = _varied(songs.song(second), octaves=octaves, decibels=decibels, draws=draws)
             samples, share = samples + gain * other, 1 / (1 + gain)
         if not plain and draws.random() < 0.15:
             hiss = noise(SAMPLES, rate=RATE, slope=draws.uniform(0, 2), draws=draws)

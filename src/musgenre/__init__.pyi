@@ -7,7 +7,11 @@ from . import features as features
 from . import functional as functional
 from . import metrics as metrics
 from . import plotting as plotting
+from . import scale as scale
+from . import sklearn as sklearn
+from . import testing as testing
 from . import transforms as transforms
+from .audio.options import ReadOptions as ReadOptions
 from .backbones.base import BACKBONES as BACKBONES
 from .backbones.base import register_backbone as register_backbone
 from .classifier import GenreClassifier as GenreClassifier

@@ -35,3 +35,26 @@ def replacing(path: Path) -> Iterator[Path]:
         # Where even this fails (a folder that is gone or read-only), the error that led here says more.
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def one_at_a_time(lock: Path, *, wait: bool = True) -> Iterator[None]:
+    """Lets one process, and one thread of it, at a time do what the block does.
+
+    Args:
+        lock: The file that they agree by, which is gone afterwards; its directory must be there.
+        wait: Whether the others wait for their turn, or get an error.
+
+    Raises:
+        TimeoutError: Another is in the block, and ``wait`` is false.
+        OSError: The file cannot be made.
+    """
+    import filelock
+
+    with filelock.FileLock(lock, timeout=-1 if wait else 0):
+        try:
+            yield
+        finally:
+            # While the lock is held: whoever waits opens the file anew at each attempt.
+            with contextlib.suppress(OSError):
+                lock.unlink()

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Literal, TypeVar, cast, overload
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from musgenre import hearing, weights
-from musgenre.audio import AudioSource, AudioWindows
-from musgenre.errors import MusgenreError, ParameterError
-from musgenre.inference import Inference, Runtime
-from musgenre.metrics import track_probabilities
-from musgenre.network import GenreNetwork
-from musgenre.parallel import Workers
-from musgenre.specs import ModelConfig, Prediction, Windows
+from musgenre.audio import AudioSource
+from musgenre.errors import MusgenreError
+from musgenre.pretrained import Pretrained
+from musgenre.songs import Floats, Listener, OnError, Song, answering
+from musgenre.specs import Prediction
 
-Floats = npt.NDArray[np.float64]
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from musgenre.explaining import Explanation, Method
 
 
-class GenreClassifier:
+class GenreClassifier(Pretrained):
     """Tells the genre of songs.
 
     Most users call :meth:`from_pretrained` or :func:`musgenre.finetune` instead of the constructor.
@@ -36,10 +29,13 @@ class GenreClassifier:
         device: Where it runs, such as ``"cuda"``; by default CUDA where there is a GPU, else the CPU.
         runtime: What computes :meth:`predict`: ``"torch"``, or ``"onnx"`` for ONNX Runtime, which is an extra, takes
             some seconds to begin with and needs about a third less time on a CPU then.
+        reading: How far files are trusted: limits of length, channels and bytes, and whether another process decodes
+            them (:class:`~musgenre.audio.options.ReadOptions`).
 
     Attributes:
         network: The network, in evaluation mode.
         config: Its configuration.
+        reading: How far files are trusted.
 
     Example:
         >>> import numpy as np
@@ -49,96 +45,6 @@ class GenreClassifier:
         >>> prediction.label in classifier.labels, prediction.windows.probabilities.shape
         (True, (2, 10))
     """
-
-    def __init__(
-        self,
-        network: GenreNetwork,
-        config: ModelConfig,
-        *,
-        device: str | torch.device | None = None,
-        runtime: Runtime = "torch",
-    ) -> None:
-        chosen = device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = network.eval().to(chosen)
-        self.config = config
-        self.runtime = runtime
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | os.PathLike[str] | None = None,
-        *,
-        device: str | torch.device | None = None,
-        revision: str | None = None,
-        local_files_only: bool = False,
-        backbone_weights: str | os.PathLike[str] | None = None,
-    ) -> GenreClassifier:
-        """Loads a model.
-
-        Args:
-            source: ``None`` for the model inside the package, its name, a directory that
-                :meth:`save_pretrained` wrote, or a hub id ``"org/name"``.
-            device: Where it runs; see the class.
-            revision: Branch, tag or commit of a hub model.
-            local_files_only: Whether a hub model must be in the local cache already.
-            backbone_weights: For a model that is a head on somebody else's network, such as ``"yamnet-gtzan"``, the
-                file with that network's weights; by default they are downloaded once from where they are published.
-
-        Raises:
-            WeightsError: There is no such model, a file is missing or damaged, the tensors do not fit, or the
-                backbone's weights are elsewhere and cannot be had.
-            ConfigError: The configuration is damaged or from a newer format, or names unknown weights.
-            ParameterError: ``backbone_weights`` is given for a model that holds its backbone's weights.
-            UnknownNameError, PluginError: The model needs a feature or backbone that is not there.
-        """
-        directory = weights.locate(source, revision=revision, local_files_only=local_files_only)
-        config, network = weights.load(directory, backbone_weights=backbone_weights)
-        return cls(network, config, device=device)
-
-    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Writes ``config.json`` and ``model.safetensors``; loading them gives the same predictions.
-
-        Raises:
-            WeightsError: The directory or a file cannot be written.
-        """
-        weights.save(Path(directory), config=self.config, network=self.network)
-
-    def export_onnx(self, path: str | os.PathLike[str]) -> None:
-        """Writes one ONNX graph from samples to probabilities; see :func:`musgenre.exporting.export_onnx`.
-
-        Raises:
-            ParameterError: The extra ``onnx`` is not installed, or the network has a step that no graph can hold.
-            WeightsError: The file cannot be written.
-        """
-        from musgenre.exporting import export_onnx
-
-        export_onnx(Path(path), network=self.network, config=self.config)
-
-    @property
-    def runtime(self) -> Runtime:
-        """What computes :meth:`predict`; can be set, as in ``classifier.runtime = "onnx"``."""
-        return self._inference.runtime
-
-    @runtime.setter
-    def runtime(self, runtime: Runtime) -> None:
-        self._inference = Inference(window_samples=self.config.audio.window_samples, runtime=runtime)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The genres, in the order of every probability vector."""
-        return self.config.labels
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network runs."""
-        device: torch.device = next(self.network.parameters()).device
-        return device
-
-    @property
-    def embedding_size(self) -> int:
-        """Length of the vector that :meth:`embed` gives."""
-        size: int = self.network.backbone.out_features
-        return size
 
     @overload  # to the type checker a str is an iterable of str
     def predict(  # type: ignore[overload-overlap]
@@ -161,7 +67,7 @@ class GenreClassifier:
         source: AudioSource | Iterable[AudioSource],
         *,
         batch_size: int | None = None,
-        on_error: Literal["raise", "return"] = "raise",
+        on_error: OnError = "raise",
     ) -> Prediction | MusgenreError | list[Prediction] | list[Prediction | MusgenreError]:
         """Predicts the genre of one song, or of each of several.
 
@@ -169,7 +75,8 @@ class GenreClassifier:
 
         Args:
             source: One song (a path, a binary file object, or ``(waveform, rate)``), or an iterable of songs.
-            batch_size: Windows that go through the network together, at least 1; by default 5 on a CPU, 64 on a GPU.
+            batch_size: Windows that go through the network together, at least 1; by default 64 on a GPU, and on a
+                CPU 10, or 5 where several threads share a song.
             on_error: ``"raise"`` raises the first error; ``"return"`` puts the error in the song's place.
 
         Returns:
@@ -180,26 +87,44 @@ class GenreClassifier:
             AudioError: The samples cannot be used: too short, not finite.
             ParameterError: An argument is out of range.
         """
-        if on_error not in ("raise", "return"):
-            raise ParameterError(f"on_error must be 'raise' or 'return', not {on_error!r}.")
-        size = self._batch_size(batch_size)
+        work = answering(self._predict, on_error=on_error)
+        return self._listener(batch_size).ask(source, work)  # type: ignore[return-value]
 
-        def work(song: AudioSource, workers: Workers) -> Prediction | MusgenreError:
-            try:
-                return self._predict(song, workers, batch_size=size)
-            except MusgenreError as error:
-                if on_error == "return":
-                    return error
-                raise
+    @overload
+    def predict_iter(
+        self, sources: Iterable[AudioSource], *, batch_size: int | None = ..., on_error: Literal["raise"] = ...
+    ) -> Iterator[Prediction]: ...
+    @overload
+    def predict_iter(
+        self, sources: Iterable[AudioSource], *, batch_size: int | None = ..., on_error: Literal["return"]
+    ) -> Iterator[Prediction | MusgenreError]: ...
+    def predict_iter(
+        self, sources: Iterable[AudioSource], *, batch_size: int | None = None, on_error: OnError = "raise"
+    ) -> Iterator[Prediction | MusgenreError]:
+        """Predicts songs one after the other, in the order given, and yields each as soon as it is done.
 
-        return self._of_songs(source, work)  # type: ignore[return-value]
+        So a collection of any size takes the memory of a few songs. ``sources`` is gone through no further than those
+        few ahead of what is asked for.
+
+        Args:
+            sources: The songs.
+            batch_size: As in :meth:`predict`.
+            on_error: ``"raise"`` ends with the first error; ``"return"`` yields it in the song's place, with the song
+                as its ``path``, and goes on.
+
+        Raises:
+            AudioFileError, AudioError, ParameterError: As :meth:`predict`.
+        """
+        work = answering(self._predict, on_error=on_error)
+        return self._listener(batch_size).ask_each(sources, work)
 
     def predict_proba(self, sources: Iterable[AudioSource], *, batch_size: int | None = None) -> Floats:
         """Returns the probabilities of several songs.
 
         Args:
             sources: The songs.
-            batch_size: Windows that go through the network together, at least 1; by default 5 on a CPU, 64 on a GPU.
+            batch_size: Windows that go through the network together, at least 1; by default 64 on a GPU, and on a
+                CPU 10, or 5 where several threads share a song.
 
         Shape:
             - Output: ``(songs, classes)``, columns in the order of :attr:`labels`, each row summing to 1
@@ -207,11 +132,7 @@ class GenreClassifier:
         Raises:
             AudioFileError, AudioError, ParameterError: As :meth:`predict`.
         """
-        songs, one = _songs(sources)
-        if one:
-            raise ParameterError("Expected an iterable of songs, got one song: put it in a list.")
-        predictions = self.predict(songs, batch_size=batch_size)
-        rows = [list(prediction.probabilities.values()) for prediction in predictions]
+        rows = [list(one.probabilities.values()) for one in self.predict_iter(sources, batch_size=batch_size)]
         return np.array(rows, dtype=np.float64).reshape(-1, len(self.labels))
 
     def embed(
@@ -221,7 +142,8 @@ class GenreClassifier:
 
         Args:
             source: One song or an iterable of songs.
-            batch_size: Windows that go through the network together, at least 1; by default 5 on a CPU, 64 on a GPU.
+            batch_size: Windows that go through the network together, at least 1; by default 64 on a GPU, and on a
+                CPU 10, or 5 where several threads share a song.
 
         Shape:
             - Output: ``(embedding_size,)`` for one song, ``(songs, embedding_size)`` for several
@@ -229,62 +151,40 @@ class GenreClassifier:
         Raises:
             AudioFileError, AudioError, ParameterError: As :meth:`predict`.
         """
-        size = self._batch_size(batch_size)
-        vectors = self._of_songs(source, lambda song, workers: self._embed(song, workers, batch_size=size))
+        vectors = self._listener(batch_size).ask(source, answering(self._embed, on_error="raise"))
         return np.array(vectors, np.float32).reshape(-1, self.embedding_size) if isinstance(vectors, list) else vectors
 
-    def _of_songs(
-        self, source: AudioSource | Iterable[AudioSource], work: Callable[[AudioSource, Workers], R]
-    ) -> R | list[R]:
-        songs, one = _songs(source)
-        if one:
-            return hearing.alone(next(iter(songs)), work, device=self.device)
-        return hearing.each(songs, work, device=self.device)
+    def explain(
+        self, source: AudioSource, *, method: Method = "grad-cam", label: str | None = None, window: int | None = None
+    ) -> Explanation:
+        """Tells which parts of a window's picture spoke for a genre; with the extra ``explain``.
 
-    def _predict(self, song: AudioSource, workers: Workers, *, batch_size: int) -> Prediction:
-        logits = self._inference.of(self.network)
+        Args:
+            source: One song.
+            method: ``"grad-cam"`` is quick and coarse; ``"integrated-gradients"`` weighs each cell of the picture, and
+                takes any network. :class:`~musgenre.explaining.Explanation` says what they mean.
+            label: The genre; by default the song's.
+            window: The number of the window, from 0; by default the one that gives the genre the highest probability.
 
-        def probabilities(batch: Tensor) -> Floats:
-            rows: Floats = (logits(batch).double() / self.config.temperature).softmax(dim=1).cpu().numpy()
-            return rows
+        Raises:
+            UnknownNameError: There is no such method or label.
+            ParameterError: There is no such window, the extra is not installed, or the network has no maps for
+                ``"grad-cam"``.
+            AudioFileError, AudioError: As :meth:`predict`.
+        """
+        from musgenre.explaining import Explainer
 
-        audio = AudioWindows(song, self.config.audio, ahead=workers.several)
-        batches = hearing.heard(audio, probabilities, workers=workers, batch_size=batch_size, device=self.device)
-        starts, rows = zip(*batches, strict=True)
-        windows = Windows(np.concatenate(starts), np.concatenate(rows))
-        track = track_probabilities(windows.probabilities)
-        return Prediction(
-            dict(zip(self.labels, track.tolist(), strict=True)),
-            windows=windows,
-            duration_seconds=audio.duration_seconds,
-            path=os.fspath(song) if isinstance(song, str | os.PathLike) else None,
-        )
+        explainer = Explainer(self.network, self.config, method=method)
+        return explainer.explain(source, prediction=self.predict(source), label=label, window=window)
 
-    def _embed(self, song: AudioSource, workers: Workers, *, batch_size: int) -> npt.NDArray[np.float32]:
-        def vectors(batch: Tensor) -> Floats:
-            rows: Floats = self.network.backbone(self.network.feature(batch)).double().cpu().numpy()
-            return rows
+    def _listener(self, batch_size: int | None) -> Listener:
+        return Listener(audio=self.config.audio, device=self.device, batch_size=batch_size, reading=self.reading)
 
-        audio = AudioWindows(song, self.config.audio, ahead=workers.several)
-        batches = hearing.heard(audio, vectors, workers=workers, batch_size=batch_size, device=self.device)
-        mean: npt.NDArray[np.float32] = np.concatenate([rows for _, rows in batches]).mean(axis=0).astype(np.float32)
+    def _predict(self, song: Song) -> Prediction:
+        logits, temperature = self._inference.of(self.network), self.config.temperature
+        return song.predict(lambda batch: (logits(batch).double() / temperature).softmax(dim=1), labels=self.labels)
+
+    def _embed(self, song: Song) -> npt.NDArray[np.float32]:
+        _, vectors = song.answers(lambda batch: self.network.backbone(self.network.feature(batch)))
+        mean: npt.NDArray[np.float32] = vectors.mean(axis=0).astype(np.float32)
         return mean
-
-    def _batch_size(self, batch_size: int | None) -> int:
-        if batch_size is None:
-            return hearing.batch_size_for(self.device)
-        if batch_size < 1:
-            raise ParameterError(f"batch_size must be at least 1, not {batch_size!r}.")
-        return batch_size
-
-
-def _songs(source: AudioSource | Iterable[AudioSource]) -> tuple[Iterable[AudioSource], bool]:
-    """Returns the songs, and whether it was one that did not come in a list."""
-    if isinstance(source, str | os.PathLike | tuple) or hasattr(source, "read"):
-        return [cast(AudioSource, source)], True
-    if not isinstance(source, Iterable):
-        raise ParameterError(
-            "Expected a path, a binary file object, (waveform, rate) or an iterable of these, got "
-            f"{type(source).__name__}."
-        )
-    return source, False

@@ -1,14 +1,20 @@
-"""Files from other people's servers, fetched once and kept in the user's cache."""
+"""Files from other people's servers, fetched once and kept."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
-from musgenre.errors import WeightsError
+from musgenre.atomic import one_at_a_time
+from musgenre.errors import DownloadError, WeightsError
+from musgenre.transfers import ResumingDownloader
 
-_SECONDS_WITHOUT_AN_ANSWER = 30
-_CHUNK_BYTES = 1 << 18  # pooch's own, 1 KB, costs more time than a fast network does
+_log = logging.getLogger(__name__)
 
 
 def cache_directory(*parts: str) -> Path:
@@ -32,10 +38,7 @@ def cache_directory(*parts: str) -> Path:
 
 
 def fetch(url: str, *parts: str, sha256: str | None) -> Path:
-    """Returns a file of the cache, downloading it first if it is not there.
-
-    The file appears whole or not at all; of several processes that want it, one downloads and the others wait. A file
-    that is there needs no network.
+    """Returns a file of the cache, downloading it first if it is not there; see :func:`download`.
 
     Args:
         url: Where it is published, over HTTP.
@@ -47,24 +50,76 @@ def fetch(url: str, *parts: str, sha256: str | None) -> Path:
         WeightsError: It cannot be downloaded, has another checksum, or cannot be written; the message says where
             to put the file by hand.
     """
-    import filelock
+    try:
+        return download(url, cache_directory(*parts), checksum=sha256 and f"sha256:{sha256}", progress=True)
+    except DownloadError as error:
+        raise WeightsError(str(error)) from error
+
+
+def download(
+    url: str, path: Path, *, checksum: str | None = None, size: int | None = None, progress: bool = False
+) -> Path:
+    """Returns a file, downloading it first if it is not there.
+
+    The file appears whole or not at all. A connection that breaks is taken up again where it broke, and so is a
+    download that a kill has ended, where the server can do that. Of several processes or threads that want one file,
+    one downloads and the others wait. A file that is there needs no network.
+
+    Args:
+        url: Where it is published, over HTTP.
+        path: Where it is put; the directory is made if need be.
+        checksum: What it must be, as ``"sha256:<digits>"`` or ``"md5:<digits>"``; ``None`` where that is not known and
+            nothing can be compared. A file that is there with another one is downloaded again.
+        size: Its size in bytes, or ``None`` where it is not known.
+        progress: Whether a bar is drawn on the standard error stream, if that is a terminal.
+
+    Raises:
+        DownloadError: It cannot be downloaded, has another checksum or size, or cannot be written; the message says
+            where to put the file by hand.
+    """
     import pooch
 
-    path = cache_directory(*parts)
+    # What is not whole yet, of this call or of one that was killed, is in a folder of its own.
+    begun = path.with_name(f".{path.name}.download")
     try:
-        if sha256 is None and path.is_file():
+        if path.is_file() and pooch.hashes.hash_matches(path, checksum):
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{path}.lock"):
-            downloader = pooch.HTTPDownloader(chunk_size=_CHUNK_BYTES, timeout=_SECONDS_WITHOUT_AN_ANSWER)
-            known = sha256 and f"sha256:{sha256}"
-            # pooch downloads to another name, compares the checksum, and then moves the file to its place.
-            pooch.retrieve(url, known_hash=known, fname=path.name, path=path.parent, downloader=downloader)
+        with one_at_a_time(Path(f"{path}.lock")), _said_by_this_module():
+            if path.is_file() and pooch.hashes.hash_matches(path, checksum):  # another did it while this one waited
+                return path
+            begun.mkdir(exist_ok=True)
+            downloader = ResumingDownloader(begun, size=size, progress=progress)
+            try:
+                pooch.retrieve(url, known_hash=checksum, fname=path.name, path=begun, downloader=downloader)
+                (begun / path.name).replace(path)
+            finally:
+                if not downloader.can_go_on():
+                    shutil.rmtree(begun)
     # requests' errors are OSErrors, a wrong checksum is a ValueError.
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise WeightsError(
+        raise DownloadError(
             f"{url} could not be fetched ({reason}). Check the network; or download it on another machine, and put it "
             f"at '{path}'."
         ) from error
     return path
+
+
+@contextlib.contextmanager
+def _said_by_this_module() -> Iterator[None]:
+    """Gives what pooch logs in this thread to this module's logger; pooch's own prints it."""
+    import pooch
+
+    def heard(record: logging.LogRecord) -> bool:
+        if record.thread != threading.get_ident():
+            return True
+        _log.log(record.levelno, "%s", record.getMessage())
+        return False
+
+    logger = pooch.get_logger()
+    logger.addFilter(heard)
+    try:
+        yield
+    finally:
+        logger.removeFilter(heard)

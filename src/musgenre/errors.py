@@ -7,7 +7,13 @@ says what was got, what was expected and what to do.
 
 
 class MusgenreError(Exception):
-    """The root of all errors that musgenre raises on purpose."""
+    """The root of all errors that musgenre raises on purpose.
+
+    Attributes:
+        path: The song that a classifier could not use, where it came from a file.
+    """
+
+    path: str | None = None
 
 
 class ParameterError(MusgenreError, ValueError):
@@ -30,6 +36,10 @@ class WeightsError(MusgenreError, OSError):
     """A model's directory or weights are missing, damaged or do not fit the network."""
 
 
+class DownloadError(MusgenreError, OSError):
+    """A file cannot be had from where it is published, or is another one than it should be."""
+
+
 class DatasetError(MusgenreError, ValueError):
     """A dataset is empty, lacks files, has unknown labels or a split that cannot be used."""
 
@@ -40,6 +50,22 @@ class UnknownNameError(MusgenreError, LookupError):
 
 class PluginError(MusgenreError, ImportError):
     """A registered feature, backbone or dataset fails to import or breaks its contract."""
+
+
+class ContractError(PluginError, AssertionError):
+    """A feature or backbone breaks the contract that :mod:`musgenre.testing` holds it to.
+
+    Attributes:
+        report: The :class:`~musgenre.testing.reports.ContractReport`, whose text is the message.
+    """
+
+    def __init__(self, message: str, report: object) -> None:
+        super().__init__(message)
+        self.report = report
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default would hand the message alone to __init__ when an error comes back from another process.
+        return type(self), (str(self), self.report)
 
 
 class TrainingError(MusgenreError, RuntimeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import importlib.metadata
 import json
@@ -17,6 +18,7 @@ from musgenre.backbones.base import BACKBONES, Backbone
 from musgenre.classifier import GenreClassifier
 from musgenre.datasets.base import TrackDataset
 from musgenre.datasets.splits import check_split
+from musgenre.datasets.vectors import TrackVectors
 from musgenre.datasets.windows import GridWindows, RandomWindows
 from musgenre.errors import DatasetError, MusgenreError, ParameterError, TrainingError
 from musgenre.network import GenreNetwork
@@ -38,11 +40,15 @@ class FinetuneResult:
         history: A dict an epoch: ``stage``, ``epoch`` (from 1, within the stage), ``train_loss`` and, with a
             validation set, ``valid_loss`` (over windows) and ``valid_accuracy`` (over tracks).
         plan: The stages, as they were planned.
+        waiting: Share of this call's training time, from 0 to 1, in which no batch was there to be learnt from. Where
+            it is large, let more processes decode (``workers``). It is no part of the history, which every run of the
+            same call repeats to the last digit.
     """
 
     classifier: GenreClassifier
     history: list[dict[str, Any]]
     plan: list[Stage]
+    waiting: float = 0.0
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Writes the learning curves as a PNG picture; :func:`musgenre.plotting.plot_history` draws them.
@@ -89,7 +95,7 @@ def finetune(
     In the end the directory is a model, for :meth:`~musgenre.classifier.GenreClassifier.from_pretrained`.
 
     Args:
-        train: The tracks to learn from.
+        train: The tracks to learn from; of :class:`~musgenre.datasets.vectors.TrackVectors`, the head alone learns.
         valid: Tracks to stop by. No track and no group (artist) may stand in both.
         backbone: Name of a backbone, or a :class:`~musgenre.specs.Component` with options, such as
             ``Component("vgg16", {"weights": "vgg16.pth"})``; ``None`` takes the preset's, or ``"vgg16"``.
@@ -115,12 +121,18 @@ def finetune(
         chosen = _preset(named, config)
         backbone, feature, config = backbone or chosen.backbone, feature or chosen.feature, chosen.config
     config, run_options = sort_options(options, config)
+    if isinstance(train, TrackVectors):
+        given = train.classifier.config
+        if backbone is not None or feature is not None:
+            raise ParameterError("These embeddings come from a backbone: leave backbone, feature and preset out.")
+        backbone, feature = given.backbone, given.feature
+        config = replace(config, audio=given.audio, freeze="all")
     leak = _check(train, valid, allow_leakage=config.allow_leakage)
     model = _describe(train, valid, backbone=Component.of(backbone or "vgg16"), feature=feature, config=config)
     if leak is not None:
         model = replace(model, split=f"{model.split} (leaky: {leak})")
     with seeded(config.seed), quiet(), _place(run_options.place, resume=run_options.resume) as directory:
-        network = GenreNetwork.from_config(model, pretrained=True)
+        network = _network(model, train)
         plan = config.plan(network.backbone)
         model = replace(model, training=training_record(config, plan))
         directory.claim(_identity(model, train, valid=valid))
@@ -135,12 +147,23 @@ def finetune(
     return _result(run, model, place=run_options.place)
 
 
+def _network(model: ModelConfig, train: TrackDataset) -> GenreNetwork:
+    """Returns the network that learns; of embeddings, the one that gave them, with a new head."""
+    if not isinstance(train, TrackVectors):
+        return GenreNetwork.from_config(model, pretrained=True)
+    network = GenreNetwork.from_config(model)
+    network.feature = copy.deepcopy(train.classifier.network.feature)
+    network.backbone = copy.deepcopy(train.classifier.network.backbone)
+    return network
+
+
 def _result(run: Run, model: ModelConfig, *, place: Path | None) -> FinetuneResult:
     run.network.requires_grad_(True)
     classifier = GenreClassifier(run.network, replace(model, scores=run.progress["best"]))
     if place is not None and rank() == 0:
         classifier.save_pretrained(place)
-    return FinetuneResult(classifier, history=run.progress["history"], plan=run.plan)
+    waiting = run.trainers.waiting.share
+    return FinetuneResult(classifier, history=run.progress["history"], plan=run.plan, waiting=waiting)
 
 
 @contextlib.contextmanager

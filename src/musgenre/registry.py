@@ -104,6 +104,16 @@ class Registry(Generic[T]):
 
         return decorate
 
+    def unregister(self, name: str) -> None:
+        """Takes back what :meth:`register` did in this process.
+
+        Raises:
+            UnknownNameError: Nothing was registered here under that name.
+        """
+        if name not in self._registered:
+            raise unknown_name(name, kind=f"{self.kind} registered here", names=self._registered)
+        del self._registered[name]
+
     def get(self, name: str) -> Callable[..., T]:
         """Returns the factory called ``name``, importing it if need be.
 
@@ -156,6 +166,14 @@ class Registry(Generic[T]):
         ]
         return sorted(entries, key=lambda entry: (entry.name, entry.origin))
 
+    def broken(self) -> dict[str, MusgenreError]:
+        """Imports what other packages announce, and returns the error of each name that does not work.
+
+        A function of a family is imported and not called: it has no members of its own.
+        """
+        names = sorted({entry.name for entry in self.entries() if entry.origin != "musgenre"})
+        return {name: error for name in names if (error := self._error(name)) is not None}
+
     def __contains__(self, name: object) -> bool:
         return name in self.names()
 
@@ -171,12 +189,19 @@ class Registry(Generic[T]):
         point = found[0]
         try:
             factory: Callable[..., Any] = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"The {self.kind} {name!r} of {_origin(point)} ({point.value}) failed to import: {error!r}."
             ) from error
         self._check(name, factory)
         return factory
+
+    def _error(self, name: str) -> MusgenreError | None:
+        try:
+            self._find(name)
+        except MusgenreError as error:
+            return error
+        return None
 
     def _member(self, family: str, member: str) -> Callable[..., T]:
         if not member:

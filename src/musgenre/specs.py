@@ -19,6 +19,12 @@ from musgenre.errors import ConfigError, ParameterError
 FORMAT_VERSION = 2
 """The version of ``config.json``. It rises when an older musgenre could misread a newer file."""
 
+LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000
+"""Rates that audio can have and be resampled to, in hertz."""
+
+LONGEST_WINDOW = 2**24
+"""Samples; a saved model cannot make a prediction take more memory than a batch of such windows."""
+
 Spec = TypeVar("Spec")
 
 
@@ -32,8 +38,9 @@ class AudioSpec:
         hop_seconds: Distance from the start of one window to the start of the next.
 
     Raises:
-        ParameterError: A value is not positive and finite, or the hop is longer than the window
-            (which would leave audio unheard).
+        ParameterError: A value is not positive and finite, the rate is not from 100 to 1,000,000 Hz, the hop is longer
+            than the window (which would leave audio unheard), or a window has more than 16,777,216 samples (12 minutes
+            at the default rate).
     """
 
     sample_rate: int = 22_050
@@ -49,8 +56,15 @@ class AudioSpec:
             raise ParameterError(
                 f"hop_seconds ({self.hop_seconds}) must not exceed window_seconds ({self.window_seconds})."
             )
-        if self.window_samples < 1 or self.hop_samples < 1:
-            raise ParameterError("A window and a hop must be at least one sample long.")
+        if not LOWEST_RATE <= self.sample_rate <= HIGHEST_RATE:
+            raise ParameterError(
+                f"sample_rate must lie from {LOWEST_RATE} to {HIGHEST_RATE:,} Hz, not {self.sample_rate!r}."
+            )
+        if self.hop_samples < 1 or self.window_samples > LONGEST_WINDOW:
+            raise ParameterError(
+                f"A hop must be at least one sample long and a window at most {LONGEST_WINDOW:,}, not "
+                f"{self.hop_samples} and {self.window_samples}."
+            )
 
     @property
     def window_samples(self) -> int:

@@ -1,31 +1,39 @@
 """Models on disk and on the hub: ``config.json`` and ``model.safetensors``, checked before they are used.
 
 No pickle is read and no import path followed: a file chooses among the registered features and
-backbones, and nothing else.
+backbones, and nothing else. ``musgenre.strangers`` checks it before it is used.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from musgenre.atomic import replacing
+from musgenre import hub
 from musgenre.backbones.base import BACKBONES, Backbone
-from musgenre.errors import ConfigError, ParameterError, WeightsError
+from musgenre.errors import ConfigError, MusgenreError, ParameterError, WeightsError
 from musgenre.network import GenreNetwork
+from musgenre.saving import CONFIG_FILE, WEIGHTS_FILE, pairing, pending_config, replacing_model
 from musgenre.specs import FORMAT_VERSION, ModelConfig, from_dict, to_dict
+from musgenre.strangers import build, read_text, refuse_pickle, required, tensor_shapes
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_log = logging.getLogger(__name__)
+
 DEFAULT_MODEL = "vgg16-slim-gtzan-v2"
 _ASSETS = Path(__file__).parent / "assets"
 BUNDLED = {
@@ -39,28 +47,29 @@ RETIRED = {"vgg16-slim-gtzan-v1": "vgg16-slim-gtzan-v2"}
 """Names that the package had once, and what replaced each."""
 
 _BACKBONE = "backbone."
+_SHOWN = 20
+"""As many names are listed in a message."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def locate(
-    source: str | os.PathLike[str] | None, *, revision: str | None = None, local_files_only: bool = False
-) -> Path:
+def locate(source: str | os.PathLike[str] | None, **options: Unpack[hub.HubOptions]) -> Path:
     """Returns the directory of a model, downloading it if it is on the hub.
 
     Args:
         source: ``None`` for the bundled model, the name of a bundled model, a directory, or a hub id
             ``"org/name"``. A directory that exists goes before a hub id of the same spelling.
-        revision: Branch, tag or commit of a hub model.
-        local_files_only: Whether a hub model must be in the local cache already.
+        **options: For a hub model: ``revision``, ``cache_dir``, ``token``, ``local_files_only``, as
+            :class:`~musgenre.hub.HubOptions` tells.
 
     Raises:
-        WeightsError: There is no such model, or the hub cannot be reached.
+        WeightsError: There is no such model, it is a pickle, or the hub cannot be reached.
     """
     if source is None:
         return BUNDLED[DEFAULT_MODEL]
     if Path(source).is_dir():
         return Path(source)
+    refuse_pickle(Path(source))
     name = os.fspath(source)
     if name in BUNDLED:
         return BUNDLED[name]
@@ -74,11 +83,11 @@ def locate(
             f"There is no model {name!r}: expected a directory that holds {CONFIG_FILE} and {WEIGHTS_FILE}, a hub id "
             f"'org/name', or a bundled model ({', '.join(BUNDLED)})."
         )
-    return _download(name, revision=revision, local_files_only=local_files_only)
+    return hub.download(name, files=[CONFIG_FILE, WEIGHTS_FILE], **options)
 
 
 def load(
-    directory: Path, *, backbone_weights: str | os.PathLike[str] | None = None
+    directory: Path, *, backbone_weights: str | os.PathLike[str] | None = None, local_files_only: bool = False
 ) -> tuple[ModelConfig, GenreNetwork]:
     """Reads a model.
 
@@ -86,6 +95,7 @@ def load(
         directory: Where ``config.json`` and ``model.safetensors`` are.
         backbone_weights: For a model without its backbone's weights, the file that holds them, in place of the source
             that the configuration names.
+        local_files_only: Whether the backbone's weights must be on this machine already.
 
     Returns:
         The configuration, and the network with its weights, on the CPU.
@@ -98,24 +108,31 @@ def load(
         ParameterError: ``backbone_weights`` is given for a model that holds its backbone's weights.
         UnknownNameError, PluginError: The feature or backbone is not registered or does not work.
     """
-    config = read_config(directory / CONFIG_FILE)
+    config = read_config(pending_config(directory) or directory / CONFIG_FILE)
     elsewhere = config.backbone.options.get("weights") is not None
     if elsewhere:
         # A path in a file from somewhere else could point anywhere; the user's own does not.
         _check_named(config)
+        if local_files_only and backbone_weights is None:
+            backbone_weights = _kept(config)
     built = config
     if backbone_weights is not None:
         if not elsewhere:
             raise ParameterError(f"'{directory}' holds the weights of its backbone: leave backbone_weights out.")
         options = {**config.backbone.options, "weights": os.fspath(backbone_weights)}
         built = replace(config, backbone=replace(config.backbone, options=options))
-    network = GenreNetwork.from_config(built, pretrained=elsewhere)
-    _fill(network, directory / WEIGHTS_FILE, besides=_BACKBONE if elsewhere else None)
+    path = required(directory / WEIGHTS_FILE, what="weights", links=directory in BUNDLED.values())
+    with _damage_told(path):
+        shapes = tensor_shapes(path)
+    network = build(built, shapes=shapes, pretrained=elsewhere)
+    with _damage_told(path):
+        _fill(network, path, shapes=shapes, besides=_BACKBONE if elsewhere else None)
+    _log.debug("Loaded the model %r from '%s'.", config.name, directory)
     return config, network
 
 
 def save(directory: Path, *, config: ModelConfig, network: GenreNetwork, head_only: bool = False) -> None:
-    """Writes a model, each file to a temporary name first; a model that was there is replaced.
+    """Writes a model; one that was there is replaced at once, and stays as it was if the process is killed before that.
 
     Args:
         directory: Made if it does not exist.
@@ -148,11 +165,9 @@ def save(directory: Path, *, config: ModelConfig, network: GenreNetwork, head_on
         raise ConfigError(f"The configuration holds what JSON cannot: {error}") from error
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        # Both are written before either takes its place, so that old weights never stand beside a new configuration.
-        with replacing(directory / WEIGHTS_FILE) as new_weights, replacing(directory / CONFIG_FILE) as new_config:
-            save_file(tensors, new_weights)
+        with replacing_model(directory, config=text) as new_weights:
+            save_file(tensors, new_weights, metadata=pairing(text))
             new_weights.chmod(0o644)  # safetensors makes files that nobody else can read
-            new_config.write_text(text, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"The model cannot be written to '{directory}': {error}") from error
 
@@ -165,9 +180,9 @@ def read_config(path: Path) -> ModelConfig:
         ConfigError: It is no JSON, has unknown or missing keys or wrong types, or is from a newer format.
     """
     try:
-        pairs: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise WeightsError(f"'{path.parent}' holds no model: there is no {path.name} in it.") from error
+        pairs: Any = json.loads(read_text(required(path, what="model", links=path.parent in BUNDLED.values())))
+    except MusgenreError:
+        raise
     except OSError as error:
         raise WeightsError(f"'{path}' cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
@@ -199,23 +214,41 @@ def _check_named(config: ModelConfig) -> None:
         )
 
 
-def _fill(network: GenreNetwork, path: Path, *, besides: str | None) -> None:
-    if not path.is_file():
-        raise WeightsError(f"'{path.parent}' holds no weights: there is no {path.name} in it.")
-    state = network.state_dict()
-    wanted = {name: tensor for name, tensor in state.items() if besides is None or not name.startswith(besides)}
+def _kept(config: ModelConfig) -> Path:
+    backbone = config.backbone
+    path = getattr(BACKBONES.get(backbone.name), "kept_weights", Backbone.kept_weights)(backbone.options["weights"])
+    if path is None or not path.is_file():
+        raise WeightsError(
+            f"The model {config.name!r} is a head on {backbone.name!r}, whose weights {backbone.options['weights']!r} "
+            f"are not kept on this machine{'' if path is None else f' (at {str(path)!r})'}, and local_files_only=True "
+            "forbids to download them: name the file by backbone_weights, or load the model once without that option."
+        )
+    return path
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
     try:
-        with safe_open(path, framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            _compare(shapes, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, path=path)
-            # copy_ converts, so that weights in half precision on disk run in single precision.
-            network.load_state_dict(state | {name: file.get_tensor(name) for name in wanted})
-    except (SafetensorError, OSError) as error:
-        if isinstance(error, WeightsError):
-            raise
+        yield
+    except MusgenreError:
+        raise
+    except Exception as error:
+        # Besides its own errors safetensors raises PyTorch's, where a type of numbers cannot be converted.
         raise WeightsError(
             f"'{path}' is damaged or no safetensors file ({error}): save the model or download it again."
         ) from error
+
+
+def _fill(network: GenreNetwork, path: Path, *, shapes: dict[str, tuple[int, ...]], besides: str | None) -> None:
+    state = network.state_dict()
+    wanted = {name: tensor for name, tensor in state.items() if besides is None or not name.startswith(besides)}
+    _compare(shapes, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, path=path)
+    with safe_open(path, framework="pt") as file:
+        # copy_ converts, so that weights in half precision on disk run in single precision.
+        network.load_state_dict(state | {name: file.get_tensor(name) for name in wanted})
+    bad = [name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()]
+    if bad:
+        raise WeightsError(f"'{path}' is damaged: numbers in {_few(bad)} are not finite. Download it again.")
 
 
 def _compare(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], *, path: Path) -> None:
@@ -231,23 +264,11 @@ def _compare(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...
             ],
         ),
     ]
-    told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems if names)
+    told = "; ".join(f"{kind}: {_few(names)}" for kind, names in problems if names)
     if told:
         raise WeightsError(f"'{path}' does not fit the network that its {CONFIG_FILE} describes: {told}.")
 
 
-def _download(name: str, *, revision: str | None, local_files_only: bool) -> Path:
-    import huggingface_hub
-
-    try:
-        directory = huggingface_hub.snapshot_download(
-            name, revision=revision, local_files_only=local_files_only, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]
-        )
-    except Exception as error:
-        # Besides its own errors the hub's client lets those of its HTTP library through, which differ by version.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(
-            f"The model {name!r} (revision {revision or 'main'}) is not to be had from the hub: {reason} Check the "
-            "name, the revision and the network, or name a local directory."
-        ) from error
-    return Path(directory)
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(name[:100] for name in names[:_SHOWN]) + more

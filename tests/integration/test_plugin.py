@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
-EXAMPLE = Path(__file__).parents[1] / "plugin_example"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 RATE = 8000
 
 TRAIN = """

@@ -136,7 +136,15 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(genre_folder, tmp_path
         assert all(torch.equal(expected[name], again[name]) for name in expected)
         assert not list(directory.glob(".*.partial"))
         files = {path.name for path in directory.iterdir()}
-        told = {"run.json", "progress.json", "history.csv", "config.json", "model.safetensors", "last-2.ckpt"}
+        told = {
+            "run.json",
+            "progress.json",
+            "history.csv",
+            "config.json",
+            "model.safetensors",
+            "README.md",
+            "last-2.ckpt",
+        }
         assert files == {*told, f"best-{1 + losses.index(min(losses))}.safetensors"}
 
 

@@ -158,9 +158,11 @@ def test_what_the_user_sees(genre_folder, tmp_path, capsys, whole):
     result = run(genre_folder, directory=tmp_path / "run", loggers=["tensorboard"], callbacks=[seen], progress=True)
     assert seen.epochs == EVERY_EPOCH
     assert result.history == whole.history
+    assert 0 < result.waiting < 1
     shown = capsys.readouterr().err
     for word in ("drone", "hiss", "head, epoch 2/2", "backbone, epoch 2/2", "loss 0.", "accuracy ", "100 %"):
         assert word in shown
+    assert f"{result.waiting:.0%} of the time so far went into waiting" in shown
     events = reader.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     for name in ("train_loss", "valid_loss", "valid_accuracy"):
         told = {event.step: event.value for event in events.Scalars(name)}

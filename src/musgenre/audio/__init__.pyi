@@ -1,3 +1,4 @@
+from .options import ReadOptions as ReadOptions
 from .reading import SHORTEST_SECONDS as SHORTEST_SECONDS
 from .reading import AudioWindows as AudioWindows
 from .reading import blocks as blocks

@@ -20,10 +20,14 @@ class ByteStream:
 
     It has no name, so that libsndfile goes by the content: by its name it would take any text for headerless audio.
     No exception passes through libsndfile, so the first one is kept, and :meth:`errors` raises it.
+
+    Args:
+        file: Where to read from, from its present position on.
+        name: What messages call it.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file, self._name = file, name
+        self._file, self.title = file, name
         self._origin = file.tell()
         file.seek(0, os.SEEK_END)
         self.size = self.claimed_size = max(0, file.tell() - self._origin)
@@ -81,12 +85,12 @@ class ByteStream:
         except soundfile.LibsndfileError as error:
             cause = error
         if isinstance(self._failure, Exception):
-            raise AudioFileError(f"{self._name}: reading failed ({self._failure!r}); try again.") from self._failure
+            raise AudioFileError(f"{self.title}: reading failed ({self._failure!r}); try again.") from self._failure
         if self._failure is not None:  # KeyboardInterrupt and its like
             raise self._failure
         if cause is not None:
             reason = REASONS.get(cause.code, cause.error_string.strip("."))
-            raise AudioFileError(f"{self._name}: {what} ({reason}).") from cause
+            raise AudioFileError(f"{self.title}: {what} ({reason}).") from cause
 
 
 def prepare_mp3(source: ByteStream) -> bool:

@@ -16,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from musgenre.audio.sources import AudioSource, opened, whole_rate
+from musgenre.audio.decoding import whole_rate
+from musgenre.audio.options import ReadOptions
+from musgenre.audio.sources import AudioSource, opened
 from musgenre.errors import AudioError, ParameterError
 from musgenre.parallel import ahead as decoded_ahead
 from musgenre.specs import AudioSpec
 
-__all__ = ["AudioSource", "AudioWindows", "blocks", "duration_seconds", "load", "read_window", "tile"]
+__all__ = ["AudioSource", "AudioWindows", "ReadOptions", "blocks", "duration_seconds", "load", "read_window", "tile"]
 
 Samples: TypeAlias = npt.NDArray[np.float32]
 
@@ -45,6 +47,7 @@ class AudioWindows:
         source: As for :func:`blocks`.
         spec: Rate and windows.
         ahead: Whether a thread of its own decodes the next two blocks while one is resampled and used.
+        reading: How far a file is trusted; by default as :class:`~musgenre.audio.options.ReadOptions` has it.
 
     Attributes:
         duration_seconds: Seconds read so far; the length of the song once the iteration has ended.
@@ -55,10 +58,13 @@ class AudioWindows:
         ([0.0, 0.3, 0.4], 0.7)
     """
 
-    def __init__(self, source: AudioSource, spec: AudioSpec, *, ahead: bool = False) -> None:
+    def __init__(
+        self, source: AudioSource, spec: AudioSpec, *, ahead: bool = False, reading: ReadOptions | None = None
+    ) -> None:
         self.source = source
         self.spec = spec
         self.ahead = ahead
+        self.reading = reading
         self.duration_seconds = 0.0
 
     def __iter__(self) -> Iterator[tuple[float, Samples]]:
@@ -74,7 +80,7 @@ class AudioWindows:
         length, hop, rate = self.spec.window_samples, self.spec.hop_samples, self.spec.sample_rate
         start = end = 0
         tail = np.empty(0, np.float32)  # the samples up to ``end``
-        with contextlib.closing(blocks(self.source, sample_rate=rate, ahead=self.ahead)) as parts:
+        with contextlib.closing(blocks(self.source, sample_rate=rate, ahead=self.ahead, reading=self.reading)) as parts:
             for part in parts:
                 tail = np.concatenate((tail[-length:], part))
                 end += part.size
@@ -89,7 +95,9 @@ class AudioWindows:
             yield (end - length) / rate, tail[-length:].copy()
 
 
-def blocks(source: AudioSource, *, sample_rate: int, ahead: bool = False) -> Generator[Samples, None, None]:
+def blocks(
+    source: AudioSource, *, sample_rate: int, ahead: bool = False, reading: ReadOptions | None = None
+) -> Generator[Samples, None, None]:
     """Yields a source block by block as mono at the rate wanted, with memory that does not grow with its length.
 
     The blocks joined equal the whole file's mean over channels, resampled by soxr at its high quality.
@@ -99,13 +107,14 @@ def blocks(source: AudioSource, *, sample_rate: int, ahead: bool = False) -> Gen
             sample_rate)`` with floats (full scale is 1) or ``int8``, ``uint8``, ``int16`` or ``int32`` samples.
         sample_rate: The rate wanted, in hertz.
         ahead: Whether a thread of its own decodes the next two blocks while one is resampled and used.
+        reading: How far a file is trusted; by default as :class:`~musgenre.audio.options.ReadOptions` has it.
 
     Shape:
         waveform: ``(samples,)`` or ``(channels, samples)``; an array, a CPU or GPU tensor, or nested lists
         each block: ``(any,)``
 
     Raises:
-        AudioFileError: The file is missing, empty, cut short, or in no format that can be decoded.
+        AudioFileError: The file is missing, empty, cut short, beyond a limit, or in no format that can be decoded.
         AudioError: The source is of the wrong kind, shorter than 0.1 s, not finite, or has no channel or no valid rate.
         ParameterError: ``sample_rate`` is no whole number of hertz from 100 to 1,000,000.
 
@@ -115,14 +124,14 @@ def blocks(source: AudioSource, *, sample_rate: int, ahead: bool = False) -> Gen
         22050
     """
     wanted = whole_rate(sample_rate, "sample_rate", kind=ParameterError)
-    with opened(source) as song:
+    with opened(source, reading) as song:
         parts = _mono(song.parts(), song.rate, name=song.name, shortest_seconds=SHORTEST_SECONDS)
         # Closed before the song is, so that no thread still decodes it.
         with contextlib.closing(decoded_ahead(parts) if ahead else parts) as ready:
             yield from _resampled(ready, song.rate, wanted=wanted)
 
 
-def load(source: AudioSource, *, sample_rate: int) -> Samples:
+def load(source: AudioSource, *, sample_rate: int, reading: ReadOptions | None = None) -> Samples:
     """Returns a whole source as mono at the rate wanted; arguments and errors are those of :func:`blocks`.
 
     Shape:
@@ -132,10 +141,17 @@ def load(source: AudioSource, *, sample_rate: int) -> Samples:
         >>> load(([[0.5] * 800, [-0.5] * 800], 8_000), sample_rate=8_000).max()
         np.float32(0.0)
     """
-    return np.concatenate(list(blocks(source, sample_rate=sample_rate)))
+    return np.concatenate(list(blocks(source, sample_rate=sample_rate, reading=reading)))
 
 
-def read_window(source: AudioSource, *, start_seconds: float, seconds: float, sample_rate: int) -> Samples:
+def read_window(
+    source: AudioSource,
+    *,
+    start_seconds: float,
+    seconds: float,
+    sample_rate: int,
+    reading: ReadOptions | None = None,
+) -> Samples:
     """Returns a stretch of a file without decoding what comes before: what ``load`` gives, cut.
 
     Args:
@@ -143,6 +159,7 @@ def read_window(source: AudioSource, *, start_seconds: float, seconds: float, sa
         start_seconds: Where the stretch starts, from 0 on; rounded to a sample.
         seconds: Its length; what lies beyond the end of the file is left out.
         sample_rate: The rate wanted, in hertz.
+        reading: As for :func:`blocks`.
 
     Shape:
         returns: ``(round(seconds * sample_rate),)``, fewer at the end of the file
@@ -156,7 +173,7 @@ def read_window(source: AudioSource, *, start_seconds: float, seconds: float, sa
     if not (0 <= start_seconds < math.inf and 0 < seconds < math.inf):
         raise ParameterError(f"start_seconds must be 0 or more, seconds positive, not {start_seconds!r}, {seconds!r}.")
     first, length = round(start_seconds * wanted), round(seconds * wanted)
-    with opened(source) as song:
+    with opened(source, reading) as song:
         rate = song.rate
         # Reading starts where a sample of the file and one of the result coincide, so that the two grids agree.
         step = rate // math.gcd(rate, wanted)
@@ -173,13 +190,17 @@ def read_window(source: AudioSource, *, start_seconds: float, seconds: float, sa
     raise AudioError(f"{song.name}: ends before {start_seconds} s; let the stretch start earlier.")
 
 
-def duration_seconds(source: AudioSource) -> float:
+def duration_seconds(source: AudioSource, *, reading: ReadOptions | None = None) -> float:
     """Returns the length of a file from its header alone, or by decoding it where the header leaves that open.
+
+    Args:
+        source: As for :func:`blocks`.
+        reading: As for :func:`blocks`.
 
     Raises:
         AudioFileError: As for :func:`blocks`.
     """
-    with opened(source) as song:
+    with opened(source, reading) as song:
         frames = song.frames
         return (sum(map(len, song.parts())) if frames is None else frames) / song.rate
 

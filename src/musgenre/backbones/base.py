@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -115,6 +116,15 @@ class Backbone(nn.Module, abc.ABC):
     out_features: int
     expects: InputSpec
 
+    @classmethod
+    def kept_weights(cls, name: str) -> Path | None:
+        """Returns where named weights stand once they were downloaded, or ``None`` where no one file is known.
+
+        Args:
+            name: One of :attr:`named_weights`.
+        """
+        return None
+
     @abc.abstractmethod
     def stages(self) -> list[nn.Module]:
         """Returns its parts from input to output; fine-tuning unfreezes them from the end."""
@@ -122,6 +132,20 @@ class Backbone(nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, feature: Tensor) -> Tensor:
         """Maps ``(batch, channels, bins, frames)`` to ``(batch, out_features)``."""
+
+    def onto_picture(self, maps: Tensor, *, size: tuple[int, int]) -> Tensor:
+        """Stretches maps of a stage over the picture that they were made from, so that both can be drawn together.
+
+        A backbone that cuts or turns its picture says here how its maps lie on it.
+
+        Args:
+            maps: A number for each cell of a stage's maps, of one picture.
+            size: The picture's ``(bins, frames)``.
+
+        Shape:
+            ``(1, 1, rows, columns)`` to ``(bins, frames)``.
+        """
+        return nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)[0, 0]
 
 
 BACKBONES: Registry[Backbone] = Registry(

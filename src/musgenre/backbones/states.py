@@ -35,6 +35,15 @@ def imagenet(published: Any, *, backbone: str) -> Mapping[str, Tensor]:
     return state
 
 
+def kept_imagenet(published: Any) -> Path:
+    """Returns where torch.hub keeps weights that torchvision publishes; they need not be there yet.
+
+    Args:
+        published: As for :func:`imagenet`.
+    """
+    return Path(torch.hub.get_dir(), "checkpoints", Path(published.url).name)
+
+
 def read_state_dict(path: Path, *, named: str = "imagenet") -> Mapping[str, Tensor]:
     """Reads a state dict from ``.safetensors``, or as ``torch.save`` writes it; no code in it is run.
 

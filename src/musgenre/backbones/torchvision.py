@@ -13,7 +13,7 @@ from torchvision import models
 
 from musgenre.backbones.base import Backbone, InputSpec, picture
 from musgenre.backbones.stages import find_stages
-from musgenre.backbones.states import imagenet, load_fitting, read_state_dict
+from musgenre.backbones.states import imagenet, kept_imagenet, load_fitting, read_state_dict
 from musgenre.errors import ConfigError
 from musgenre.registry import unknown_name
 from musgenre.specs import Component
@@ -91,6 +91,10 @@ class TorchvisionFactory:
     def __call__(self, *, in_channels: int = 3, weights: str | None = "imagenet") -> TorchvisionBackbone:
         """Builds the backbone; see :class:`TorchvisionBackbone`."""
         return TorchvisionBackbone(self.model, in_channels=in_channels, weights=weights)
+
+    def kept_weights(self, name: str) -> Path:
+        """Returns where torch.hub keeps the weights; see :class:`~musgenre.backbones.base.Backbone`."""
+        return kept_imagenet(_published(self.model))
 
 
 def family(model: str) -> TorchvisionFactory:

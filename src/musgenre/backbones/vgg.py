@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musgenre.backbones.base import Backbone, InputSpec
-from musgenre.backbones.states import imagenet, load_fitting, read_state_dict
+from musgenre.backbones.states import imagenet, kept_imagenet, load_fitting, read_state_dict
 from musgenre.errors import ConfigError, ParameterError
 
 # Output channels of the convolutions, a tuple a group; each group ends in a 2 x 2 max-pool.
@@ -81,6 +81,13 @@ class VGG16(Backbone):
         output: Tensor = self.fc(torch.flatten(self.pool(self.features(feature)), 1))
         return output
 
+    @classmethod
+    def kept_weights(cls, name: str) -> Path:
+        """Returns where torch.hub keeps the weights."""
+        from torchvision.models import VGG16_Weights
+
+        return kept_imagenet(VGG16_Weights.IMAGENET1K_V1)
+
     def _load(self, weights: str) -> None:
         from torchvision.models import VGG16_Weights
 
@@ -140,7 +147,7 @@ class VGG16Slim(Backbone):
                 "vgg16-slim needs in_channels >= 1, width > 0, dense_units >= 1 and dropout in [0, 1), got "
                 f"{in_channels!r}, {width!r}, {dense_units!r}, {dropout!r}."
             )
-        if stem_stride not in (1, 2) or pooling not in ("mean-max", "mean"):
+        if type(stem_stride) is not int or stem_stride not in (1, 2) or pooling not in ("mean-max", "mean"):
             raise ParameterError(
                 "vgg16-slim needs stem_stride 1 or 2 and pooling 'mean-max' or 'mean', got "
                 f"{stem_stride!r} and {pooling!r}."

@@ -7,13 +7,15 @@ Applications", 2017, arXiv:1704.04861) on patches of a spectrogram, as TensorFlo
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from musgenre.backbones.base import Backbone, InputSpec
-from musgenre.backbones.yamnet_files import fill
+from musgenre.backbones.yamnet_files import CACHED, fill
+from musgenre.downloads import cache_directory
 from musgenre.errors import ConfigError
 from musgenre.functional import frame
 
@@ -89,6 +91,11 @@ class YAMNet(Backbone):
         """Returns the first convolution, then the 13 blocks in five groups of equal width."""
         return [self.stem, *self.groups]
 
+    @classmethod
+    def kept_weights(cls, name: str) -> Path:
+        """Returns where the official file stands in the user's cache."""
+        return cache_directory(*CACHED)
+
     def forward(self, feature: Tensor) -> Tensor:
         """Maps ``(batch, 1, 64, frames)`` to the mean embedding of the patches, ``(batch, 1024)``."""
         return self.embed_patches(feature).mean(dim=1)
@@ -110,6 +117,22 @@ class YAMNet(Backbone):
         for stage in self.stages():
             pictures = stage(pictures)
         return pictures.mean(dim=(-2, -1)).reshape(-1, patches.shape[2], self.out_features)
+
+    def onto_picture(self, maps: Tensor, *, size: tuple[int, int]) -> Tensor:
+        """Turns the maps of the patches and lays them where the patches were; where two overlap, their mean counts.
+
+        Shape:
+            ``(patches, 1, rows, columns)``, time downwards, to ``(64, frames)``; 0 where no patch reaches.
+        """
+        stretched = nn.functional.interpolate(
+            maps, (PATCH_FRAMES, N_MELS), mode="bilinear", align_corners=False
+        ).transpose(-2, -1)
+        total, count = maps.new_zeros(size), maps.new_zeros(size)
+        for number, patch in enumerate(stretched[:, 0]):
+            frames = slice(number * PATCH_HOP_FRAMES, number * PATCH_HOP_FRAMES + PATCH_FRAMES)
+            total[:, frames] += patch
+            count[:, frames] += 1
+        return total / count.clamp(min=1)
 
 
 class AudioSetScores(nn.Module):

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 
 Model = Annotated[str | None, typer.Option(help="A model's directory or hub id; by default the one in the package.")]
 Top = Annotated[int, typer.Option(min=1, help="How many genres to name.")]
+
+
+class Decode(str, enum.Enum):
+    """Where songs are decoded."""
+
+    inline = "inline"
+    subprocess = "subprocess"
+
+
+Decoding = Annotated[Decode, typer.Option(help="'subprocess' decodes where a broken decoder harms nothing.")]
+MaxDuration = Annotated[float, typer.Option(help="The longest song that is read, in seconds.")]
+MaxChannels = Annotated[int, typer.Option(help="The most channels that are read.")]
+MaxBytes = Annotated[int, typer.Option(help="The largest file that is read.")]
 
 
 class Layout(str, enum.Enum):
@@ -55,24 +68,30 @@ def line(prediction: Prediction, top: int) -> str:
     return f"{prediction.path}: {genres}"
 
 
-def complain(error: MusgenreError) -> None:
-    """Prints an error as one line on standard error."""
-    typer.echo(f"musgenre: {' '.join(str(error).split())}", err=True)
+def complain(error: MusgenreError, *, on: TextIO | None = None) -> None:
+    """Prints an error as one line on standard error, or where it is told to."""
+    typer.echo(words(error), file=on, err=on is None)
+
+
+def words(error: MusgenreError) -> str:
+    """Returns an error as one line."""
+    return f"musgenre: {' '.join(str(error).split())}"
 
 
 @contextlib.contextmanager
-def quiet_decoder() -> Iterator[None]:
+def quiet_decoder() -> Iterator[TextIO]:
     """Keeps the remarks that the MP3 decoder's C code writes to file descriptor 2 off the screen.
 
     What it finds wrong comes back as an error as well. A library must not touch the descriptor; the
-    command owns its process.
+    command owns its process. What is given is the standard error stream as it was, for the command's own words.
     """
     sys.stderr.flush()
     saved = os.dup(2)
     try:
         with open(os.devnull, "wb") as sink:
             os.dup2(sink.fileno(), 2)
-        yield
+        with open(saved, "w", buffering=1, errors="backslashreplace", closefd=False) as screen:
+            yield screen
     finally:
         os.dup2(saved, 2)
         os.close(saved)

@@ -74,16 +74,25 @@ def _find_files(root: Path) -> dict[str, Path]:
         raise DatasetError(f"{root} needs at least two sub-folders, one a genre; found: {names}.")
     files: dict[str, Path] = {}
     for genre in genres:
-        found = _audio_files(genre)
+        found = audio_files(genre)
         if not found:
             raise DatasetError(f"{genre} holds no audio file ({', '.join(sorted(SUFFIXES))}): fill or remove it.")
         files.update((path.relative_to(root).as_posix(), path) for path in found)
     return files
 
 
-def _audio_files(folder: Path) -> list[Path]:
+def audio_files(folder: Path) -> list[Path]:
+    """Returns the audio files of a folder at any depth, sorted; hidden files and folders are passed over.
+
+    Raises:
+        DatasetError: The folder, or one in it, cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DatasetError(f"The folder '{error.filename}' cannot be read ({error.strerror}): allow it, or move it.")
+
     found: list[Path] = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]  # os.walk enters what is left here
         found += [
             Path(place, name)

@@ -42,7 +42,8 @@ def unpack(parcels: list[Parcel]) -> None:
     """
     for kind, name, pickled in parcels:
         try:
-            [factory] = pickle.loads(pickled)
+            # Pickled by the process that started this one.
+            [factory] = pickle.loads(pickled)  # nosec B301
         except Exception as error:
             raise PluginError(
                 f"The {kind} {name!r} is registered in the process that asks alone, and a process that trains a fold "

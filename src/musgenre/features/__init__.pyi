@@ -1,7 +1,15 @@
 from .base import FEATURES as FEATURES
 from .base import FeatureExtractor as FeatureExtractor
 from .base import register_feature as register_feature
+from .combined import Combined as Combined
+from .harmonic import Chroma as Chroma
+from .harmonic import ConstantQ as ConstantQ
+from .harmonic import Tonnetz as Tonnetz
+from .rhythm import HarmonicPercussive as HarmonicPercussive
+from .rhythm import Tempogram as Tempogram
 from .spectral import LogMel as LogMel
 from .spectral import LogMelImage as LogMelImage
 from .spectral import Mfcc as Mfcc
+from .stats import Stats as Stats
+from .timbre import SpectralContrast as SpectralContrast
 from .yamnet import YAMNetLogMel as YAMNetLogMel

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
 from musgenre.errors import ParameterError
-from musgenre.features.base import FeatureExtractor
+from musgenre.features.base import FeatureExtractor, centres_hz
 from musgenre.transforms.shape import Channels, Normalise, Resize
 from musgenre.transforms.spectral import MFCC, MelSpectrogram, ToDecibel
 
@@ -66,9 +67,9 @@ class LogMel(FeatureExtractor):
             f_max_hz=f_max_hz,
         )
         self.scale = nn.Sequential(
-            ToDecibel(reference="max", floor_db=FLOOR_DB),
+            ToDecibel(reference="max", floor_db=FLOOR_DB, inplace=True),
             Channels(1),
-            Normalise((-FLOOR_DB / 2,), (FLOOR_DB / 2,)),
+            Normalise((-FLOOR_DB / 2,), (FLOOR_DB / 2,), inplace=True),
         )
 
     def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - the contract's
@@ -77,6 +78,9 @@ class LogMel(FeatureExtractor):
     def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - the contract's
         picture: Tensor = self.scale(self.mel(waveform))
         return picture
+
+    def bins_hz(self) -> Tensor:  # noqa: D102 - the contract's
+        return centres_hz(self.mel.filterbank.value, sample_rate=self.sample_rate)
 
 
 class Mfcc(FeatureExtractor):
@@ -170,7 +174,7 @@ class LogMelImage(FeatureExtractor):
         self.channels = len(mean)
         self.steps = nn.Sequential(
             MelSpectrogram(sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels),
-            ToDecibel(reference="max", floor_db=FLOOR_DB),
+            ToDecibel(reference="max", floor_db=FLOOR_DB, inplace=True),
             Resize(size),
             Channels(self.channels),
             Normalise((-FLOOR_DB,) * self.channels, (FLOOR_DB,) * self.channels),
@@ -183,3 +187,9 @@ class LogMelImage(FeatureExtractor):
     def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - the contract's
         picture: Tensor = self.steps(waveform)
         return picture
+
+    def bins_hz(self) -> Tensor:  # noqa: D102 - the contract's
+        mel = cast(MelSpectrogram, self.steps[0])
+        bands = centres_hz(mel.filterbank.value, sample_rate=self.sample_rate)
+        rows = nn.functional.interpolate(bands[None, None], self.size, mode="linear", align_corners=False)
+        return rows[0, 0]

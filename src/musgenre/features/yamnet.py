@@ -7,7 +7,7 @@ from torch import Tensor
 
 from musgenre import functional
 from musgenre.errors import ParameterError
-from musgenre.features.base import FeatureExtractor
+from musgenre.features.base import FeatureExtractor, centres_hz
 from musgenre.transforms.constant import Constant
 
 _SAMPLE_RATE = 16_000
@@ -60,6 +60,9 @@ class YAMNetLogMel(FeatureExtractor):
         magnitude = torch.fft.rfft(frames * self.window(waveform), n=_N_FFT).abs().transpose(-2, -1)
         mel = functional.mel_spectrogram(magnitude, filterbank=self.filterbank(waveform))
         return (mel + _OFFSET).log().unsqueeze(1)
+
+    def bins_hz(self) -> Tensor:  # noqa: D102 - the contract's
+        return centres_hz(self.filterbank.value, sample_rate=self.sample_rate)
 
 
 def _mel_filterbank() -> Tensor:

@@ -9,12 +9,18 @@ import torch
 from torch import Tensor
 
 from musgenre.errors import ParameterError
-from musgenre.functional.checks import check_positive, is_power
+from musgenre.functional.checks import check_positive, check_size, is_power
 from musgenre.functional.mel import project
+from musgenre.functional.pieces import by_pieces, change
 
 
 def to_decibel(
-    power: Tensor, *, reference: float | Literal["max"] = 1.0, amin: float = 1e-10, floor_db: float | None = 80.0
+    power: Tensor,
+    *,
+    reference: float | Literal["max"] = 1.0,
+    amin: float = 1e-10,
+    floor_db: float | None = 80.0,
+    inplace: bool = False,
 ) -> Tensor:
     """Turns power into decibels, as ``librosa.power_to_db`` does.
 
@@ -26,6 +32,7 @@ def to_decibel(
         reference: Power that becomes 0 dB; ``"max"`` is the example's maximum.
         amin: Lesser powers, and a lesser reference, count as this one.
         floor_db: Decibels below the example's maximum at which it is cut off; ``None`` cuts nothing.
+        inplace: Whether ``power`` may be overwritten, as it is where that saves time.
 
     Shape:
         ``(..., bins, frames)``, unchanged.
@@ -46,15 +53,23 @@ def to_decibel(
         raise ParameterError(f"floor_db must be None or at least 0 dB, not {floor_db!r}.")
     if power.ndim < 2:
         raise ParameterError(f"Power needs the shape (..., bins, frames), not {tuple(power.shape)}.")
-    # In place where that disturbs nobody: of a long song, new memory costs more than the arithmetic.
-    decibel = power.clamp(min=amin).log10_().mul_(10)
+    quick = by_pieces(power)
+    if quick:
+        decibel = power if inplace else power.clone()
+        change(decibel, lambda piece: piece.clamp_(min=amin).log10_().mul_(10))
+    else:
+        decibel = power.clamp(min=amin).log10_().mul_(10)
+    peak = decibel.amax(dim=(-2, -1), keepdim=True)
     if reference == "max":
-        decibel = decibel - decibel.amax(dim=(-2, -1), keepdim=True)
-        return decibel if floor_db is None else decibel.clamp_(min=-floor_db)
-    decibel = decibel - 10 * math.log10(max(amin, reference))
-    if floor_db is None:
-        return decibel
-    return decibel.maximum(decibel.amax(dim=(-2, -1), keepdim=True) - floor_db)
+        shift, top = peak, torch.zeros_like(peak)
+    else:
+        shift = torch.full_like(peak, 10 * math.log10(max(amin, reference)))
+        top = peak - shift
+    floor = top - (math.inf if floor_db is None else floor_db)
+    if not quick:
+        return (decibel - shift).clamp(min=floor)
+    change(decibel, lambda piece, shift, floor: piece.sub_(shift).clamp_(min=floor), shift, floor)
+    return decibel
 
 
 def dct_matrix(*, n_mfcc: int = 20, n_mels: int = 128) -> Tensor:
@@ -76,6 +91,7 @@ def dct_matrix(*, n_mfcc: int = 20, n_mels: int = 128) -> Tensor:
         True
     """
     check_positive(n_mfcc=n_mfcc, n_mels=n_mels)
+    check_size(n_mfcc, n_mels, what="A cosine transform")
     if n_mfcc > n_mels:
         raise ParameterError(f"n_mfcc ({n_mfcc}) must not exceed n_mels ({n_mels}).")
     order, band = torch.arange(n_mfcc, dtype=torch.float64), torch.arange(n_mels, dtype=torch.float64)

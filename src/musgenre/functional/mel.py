@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,13 +14,11 @@ import torch
 from torch import Tensor
 
 from musgenre.errors import ParameterError
-from musgenre.functional.checks import check_positive
-from musgenre.functional.spectrum import check_waveform, frame, power_of_frames, power_spectrogram
+from musgenre.functional.checks import check_positive, check_size
+from musgenre.functional.pieces import by_pieces, mel_of_frames
+from musgenre.functional.spectrum import check_waveform, power_spectrogram
 
-_BLOCK_VALUES = 150_000
-"""Samples of frames transformed together on a CPU: they and their spectrum stay in a core's second-level cache."""
-
-_GROUP_BANDS = 16
+_GROUP_BANDS = 8
 """Bands multiplied together: fewer are more products than they save, more are mostly zeros."""
 
 # Slaney's scale (Auditory Toolbox, 1998): linear up to 1,000 Hz, then 27 mels for each factor of 6.4.
@@ -48,12 +46,14 @@ def mel_filterbank(
         Returns ``(n_mels, n_fft // 2 + 1)``.
 
     Raises:
-        ParameterError: A count is not positive, or not ``0 <= f_min_hz < f_max_hz <= sample_rate / 2``.
+        ParameterError: A count is not positive, the matrix would have more than 2**24 numbers, or not
+            ``0 <= f_min_hz < f_max_hz <= sample_rate / 2``.
 
     Warns:
         UserWarning: A band lies between two bins of the transform, and will always be silent.
     """
     check_positive(sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels)
+    check_size(n_mels, n_fft // 2 + 1, what="Mel filters")
     f_max = sample_rate / 2 if f_max_hz is None else f_max_hz
     if not 0 <= f_min_hz < f_max <= sample_rate / 2:
         raise ParameterError(
@@ -85,8 +85,8 @@ def mel_groups(filterbank: Tensor) -> tuple[tuple[slice, slice], ...]:
         Pairs of slices ``(bands, bins)``; outside of all of them ``filterbank[bands, bins]`` is zero.
 
     Example:
-        >>> mel_groups(mel_filterbank(sample_rate=22_050, n_mels=32))
-        ((slice(0, 16, None), slice(1, 194, None)), (slice(16, 32, None), slice(175, 1024, None)))
+        >>> mel_groups(mel_filterbank(sample_rate=22_050, n_mels=16))
+        ((slice(0, 8, None), slice(1, 204, None)), (slice(8, 16, None), slice(167, 1024, None)))
     """
     groups = []
     for start in range(0, len(filterbank), _GROUP_BANDS):
@@ -123,8 +123,8 @@ def mel_power_spectrogram(
     """Computes ``mel_spectrogram(power_spectrogram(waveform))`` faster, and without ever holding the power spectrogram.
 
     On a CPU a few frames at a time are windowed, transformed and summed, so that they do not leave its cache, and only
-    those products are formed that are not zero. Elsewhere, and in a graph that is compiled or exported, which must not
-    depend on the number of frames, all go together.
+    those products are formed that are not zero. Elsewhere, for gradients, and in a graph that is compiled or exported,
+    which must not depend on the number of frames, all go together.
 
     Args:
         waveform: The signal, of floating-point numbers.
@@ -144,38 +144,21 @@ def mel_power_spectrogram(
         >>> mel_power_spectrogram(torch.randn(2, 66_150), window=window, hop_length=512, filterbank=bank).shape
         torch.Size([2, 128, 130])
     """
-    n_fft = len(window)
     check_waveform(waveform)
     window, filterbank = window.to(waveform), filterbank.to(waveform)
-    if filterbank.shape[-1] != n_fft // 2 + 1:
-        raise ParameterError(f"The filterbank needs {n_fft // 2 + 1} bins, not {filterbank.shape[-1]}.")
-    if waveform.device.type != "cpu" or torch.compiler.is_compiling():
-        power = power_spectrogram(waveform, n_fft=n_fft, hop_length=hop_length, window=window)
-        return project(power, filterbank)
-    weights = [(filterbank[bands, bins], bins) for bands, bins in groups or mel_groups(filterbank)]
-    examples = []
+    if filterbank.shape[-1] != len(window) // 2 + 1:
+        raise ParameterError(f"The filterbank needs {len(window) // 2 + 1} bins, not {filterbank.shape[-1]}.")
+    if not by_pieces(waveform, window, filterbank):
+        return project(power_spectrogram(waveform, n_fft=len(window), hop_length=hop_length, window=window), filterbank)
     with _no_autocast(waveform):
-        for example in waveform.reshape(-1, waveform.shape[-1]):
-            blocks = _blocks(example, n_fft=n_fft, hop_length=hop_length)
-            powers = (power_of_frames(block, window=window).T for block in blocks)
-            parts = [torch.cat([weight @ power[bins] for weight, bins in weights]) for power in powers]
-            examples.append(torch.cat(parts, dim=-1))
-    joined = torch.stack(examples) if len(examples) > 1 else examples[0]
-    return joined.reshape(*waveform.shape[:-1], *examples[0].shape)
-
-
-def _blocks(example: Tensor, *, n_fft: int, hop_length: int) -> Iterator[Tensor]:
-    """Yields centred frames, a few at a time; only those at the ends, where zeros come in, are copied."""
-    samples, before = len(example), n_fft // 2
-    count = 1 + (samples + 2 * before - n_fft) // hop_length
-    size = math.ceil(count / math.ceil(count * n_fft / _BLOCK_VALUES))
-    for first in range(0, count, size):
-        start = first * hop_length - before
-        stop = start + (min(size, count - first) - 1) * hop_length + n_fft
-        part = example[max(0, start) : max(0, stop)]
-        if start < 0 or stop > samples:
-            part = torch.nn.functional.pad(part, (max(0, -start), max(0, stop - samples)))
-        yield frame(part, frame_length=n_fft, hop_length=hop_length)
+        mel = mel_of_frames(
+            waveform.reshape(-1, waveform.shape[-1]),
+            window=window,
+            hop_length=hop_length,
+            filterbank=filterbank,
+            groups=groups or mel_groups(filterbank),
+        )
+    return mel.reshape(*waveform.shape[:-1], *mel.shape[1:])
 
 
 def project(spectrum: Tensor, matrix: Tensor) -> Tensor:

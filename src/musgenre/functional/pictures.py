@@ -7,6 +7,7 @@ from torch import Tensor
 
 from musgenre.errors import ParameterError
 from musgenre.functional.checks import check_positive
+from musgenre.functional.pieces import by_pieces, change
 
 
 def resize(picture: Tensor, *, size: tuple[int, int]) -> Tensor:
@@ -37,15 +38,20 @@ def resize(picture: Tensor, *, size: tuple[int, int]) -> Tensor:
     return resized.reshape(*picture.shape[:-2], *size)
 
 
-def normalise(picture: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
+def normalise(picture: Tensor, *, mean: Tensor, std: Tensor, inplace: bool = False) -> Tensor:
     """Subtracts a mean from each channel and divides by a deviation.
 
     Args:
         picture: The pictures.
         mean: ``(channels,)``, or ``(1,)`` for all channels alike.
         std: ``(channels,)`` or ``(1,)``.
+        inplace: Whether ``picture`` may be overwritten, as it is where that saves time.
 
     Shape:
         ``(..., channels, height, width)``, unchanged.
     """
+    if inplace and mean.numel() == std.numel() == 1 and by_pieces(picture, mean, std):
+        mean, std = mean.to(picture), std.to(picture)
+        change(picture, lambda piece: piece.sub_(mean).div_(std))
+        return picture
     return (picture - mean.to(picture)[:, None, None]).div_(std.to(picture)[:, None, None])

@@ -1,7 +1,9 @@
 from .curves import plot_history as plot_history
+from .figures import COLOURS as COLOURS
+from .maps import plot_embedding_map as plot_embedding_map
 from .reports import plot_confusion as plot_confusion
 from .reports import plot_reliability as plot_reliability
-from .songs import COLOURS as COLOURS
+from .saliency import plot_saliency as plot_saliency
 from .songs import NAMED_SHARE as NAMED_SHARE
 from .songs import OTHER_COLOUR as OTHER_COLOUR
 from .songs import plot_spectrogram as plot_spectrogram

@@ -1,4 +1,4 @@
-"""What all pictures share: axes of their own, and a file that is never half written."""
+"""What all pictures share: colours, axes of their own, and a file that is never half written."""
 
 from __future__ import annotations
 
@@ -12,6 +12,27 @@ from musgenre.errors import ParameterError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+COLOURS = (
+    "#0072B2",
+    "#E69F00",
+    "#661100",
+    "#CC79A7",
+    "#332288",
+    "#56B4E9",
+    "#D55E00",
+    "#F0E442",
+    "#009E73",
+    "#882255",
+)
+"""One colour a label index: Okabe and Ito's seven (2008) and three dark ones of Paul Tol's.
+
+Simulated red-, green- and blue-blindness (Machado et al., 2009) leave every pair, and each of them
+and :data:`OTHER_COLOUR`, apart. The eleventh label starts again with the first colour, hatched.
+"""
+
+FREQUENCY_TICKS_HZ = (0, 256, 512, 1024, 2048, 4096, 8192, 16_384)
+"""The frequencies that are named beside a spectrogram, where it reaches them."""
 
 
 def own_axes(width: float, height: float) -> Axes:

@@ -11,31 +11,13 @@ import torch
 
 from musgenre.audio import load
 from musgenre.errors import ParameterError
-from musgenre.plotting.figures import own_axes, save_figure
+from musgenre.plotting.figures import COLOURS, FREQUENCY_TICKS_HZ, own_axes, save_figure
 from musgenre.transforms.spectral import MelSpectrogram, ToDecibel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from musgenre.specs import Prediction
-
-COLOURS = (
-    "#0072B2",
-    "#E69F00",
-    "#661100",
-    "#CC79A7",
-    "#332288",
-    "#56B4E9",
-    "#D55E00",
-    "#F0E442",
-    "#009E73",
-    "#882255",
-)
-"""One colour a label index: Okabe and Ito's seven (2008) and three dark ones of Paul Tol's.
-
-Simulated red-, green- and blue-blindness (Machado et al., 2009) leave every pair, and each of them
-and :data:`OTHER_COLOUR`, apart. The eleventh label starts again with the first colour, hatched.
-"""
 
 OTHER_COLOUR = "#D0D0D0"
 """For the genres that are too improbable throughout a song to be named."""
@@ -45,7 +27,6 @@ NAMED_SHARE = 0.15
 
 _HATCHES = ("", "//", "..", "xx")
 _FLOOR_DB = 80.0
-_FREQUENCY_TICKS_HZ = (0, 256, 512, 1024, 2048, 4096, 8192, 16_384)
 _HOP_LENGTH = 512
 
 
@@ -168,7 +149,7 @@ def _draw_decibels(ax: Axes, decibels: npt.NDArray[np.float32], *, sample_rate: 
     mels, seconds = top_mel / (bands + 1), _HOP_LENGTH / sample_rate
     edges = (-seconds / 2, (frames - 0.5) * seconds, mels / 2, (bands + 0.5) * mels)
     image = ax.imshow(decibels, origin="lower", aspect="auto", extent=edges, cmap="magma", vmin=-_FLOOR_DB, vmax=0)
-    ticks_hz = [tick for tick in _FREQUENCY_TICKS_HZ if tick <= sample_rate / 2]
+    ticks_hz = [tick for tick in FREQUENCY_TICKS_HZ if tick <= sample_rate / 2]
     ax.set_yticks([float(librosa.hz_to_mel(tick)) for tick in ticks_hz], [f"{tick:,}" for tick in ticks_hz])
     ax.set_ylim(0, top_mel)
     # The bar hangs beside the axes and takes no room from them, so that a timeline below stays in line.

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from musgenre.datasets.windows import TrackWindows
+from musgenre.parallel import ahead
 from musgenre.training.embeddings import EmbeddedWindows
 from musgenre.training.plan import FinetuneConfig
 
@@ -27,7 +28,8 @@ class GenreData(pl.LightningDataModule):
         train: What is learnt from; its ``set_epoch`` is called before each epoch.
         valid: Every window of the validation tracks, or ``None``.
         config: Batch size, balance and seed. A batch is shared by all devices.
-        workers: Processes that decode; embeddings are read without.
+        workers: Processes that decode; with none, a thread decodes the next batches while one is learnt from.
+            Embeddings are read without either.
         first_epoch: Number of the stage's first epoch.
     """
 
@@ -69,8 +71,10 @@ class GenreData(pl.LightningDataModule):
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def _loader(self, source: Source, sampler: DistributedSampler[Any]) -> DataLoader[Any]:
-        workers = 0 if isinstance(source, EmbeddedWindows) else self.workers
-        return DataLoader(
+        decodes = isinstance(source, TrackWindows)
+        workers = self.workers if decodes else 0
+        kind = _AheadLoader if decodes and not workers else DataLoader
+        return kind(
             source,
             batch_size=math.ceil(self.config.batch_size / sampler.num_replicas),
             sampler=sampler,
@@ -78,6 +82,13 @@ class GenreData(pl.LightningDataModule):
             persistent_workers=workers > 0,
             generator=torch.Generator(),  # of its own: an iterator would draw from the epoch's random numbers
         )
+
+
+class _AheadLoader(DataLoader[Any]):
+    """A loader that works in a thread, two batches ahead."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # PyTorch promises an iterator of its own kind
+        return ahead(super().__iter__())
 
 
 class _Shuffled(DistributedSampler[Any]):

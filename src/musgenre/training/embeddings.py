@@ -2,7 +2,7 @@
 
 While a backbone is frozen, every epoch would compute the same vectors again; :func:`embedded` computes them in one
 pass, and each epoch reads them. What is on disk is found again by a key made of all that the vectors depend on: the
-files (path, size and time of the last change), the windows, the feature, the backbone's weights, the augmentation and
+files (path, size and times of the last change), the windows, the feature, the backbone's weights, the augmentation and
 the version of musgenre. When any of it changes they are computed anew, under another key; the old ones stay until
 :func:`clear_embeddings`.
 """
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from musgenre.datasets.base import Track
+from musgenre.datasets.vectors import TrackVectors
 from musgenre.datasets.windows import TrackWindows
 from musgenre.errors import DatasetError, ParameterError, PluginError
 from musgenre.network import GenreNetwork
@@ -116,7 +117,10 @@ def embedded(
     if views < 1:
         raise ParameterError(f"views must be at least 1, not {views!r}.")
     rows = _Rows(windows, augmentation or Augmentation(), views=views)
-    folder = Path(directory).expanduser() / _key(rows, network)
+    place = Path(directory).expanduser()
+    if isinstance(windows.dataset, TrackVectors):
+        return _known(rows, windows.dataset.vectors, directory=place)
+    folder = place / _key(rows, network)
     options = options or RunOptions(progress=False)
 
     def compute(parts: list[range]) -> Generator[Embeddings]:
@@ -150,6 +154,17 @@ def _folders(directory: str | os.PathLike[str]) -> list[Path]:
     return [path for path in Path(directory).expanduser().glob("*") if _KEY.fullmatch(path.name)]
 
 
+def _known(rows: _Rows, vectors: Embeddings, *, directory: Path) -> EmbeddedWindows:
+    """Keeps what is known of tracks as what each of their windows gives."""
+    if rows.varied:
+        raise ParameterError(
+            "Embeddings that are known cannot be varied: leave augmentation (but mixup) and views out."
+        )
+    given = vectors[[rows.place(row)[0] for row in range(len(rows))]]
+    kept = KeptArray(directory / hashlib.sha256(given.tobytes()).hexdigest(), shape=(len(rows), 1, given.shape[1]))
+    return EmbeddedWindows(rows.windows, kept.fill(lambda parts: (given[part.start : part.stop] for part in parts)))
+
+
 class _Rows(Dataset[Tensor]):
     """The samples behind each row of a cache, the views of a window one after the other, and how they are varied."""
 
@@ -159,6 +174,10 @@ class _Rows(Dataset[Tensor]):
         self.views = views
         self._on_waveform = self.augmentation.on_waveform()
         self._on_feature = self.augmentation.on_feature()
+
+    @property
+    def varied(self) -> bool:
+        return self.views > 1 or len(self._on_waveform) + len(self._on_feature) > 0
 
     def __len__(self) -> int:
         return len(self.windows) * self.views
@@ -216,14 +235,15 @@ def _key(rows: _Rows, network: GenreNetwork) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def _identity(track: Track) -> tuple[str, int, int]:
+def _identity(track: Track) -> tuple[str, int, int, int]:
     try:
         file = track.path.stat()
     except OSError as error:
         raise DatasetError(
             f"The file of track {track.id!r} is gone ({error}): put it back, or leave it out."
         ) from error
-    return str(track.path.resolve()), file.st_size, file.st_mtime_ns
+    # The last changes when a file of another place takes this one's, with the size and the time that it had there.
+    return str(track.path.resolve()), file.st_size, file.st_mtime_ns, file.st_ctime_ns
 
 
 def _fingerprint(module: nn.Module) -> str:

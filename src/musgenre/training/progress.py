@@ -1,7 +1,8 @@
-"""The progress bar: one for each stage, with loss, accuracy and the time that is left of it."""
+"""The progress bar: one for each stage, with loss, accuracy and the time that is left; and the time lost to waiting."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,16 +18,54 @@ _SMOOTHING = 0.05
 _SHOWN = {"valid_loss": "valid loss {:.3f}", "valid_accuracy": "accuracy {:.1%}"}
 
 
+class Waiting(pl.Callback):
+    """Takes the time that training waits for its batches.
+
+    Attributes:
+        waited_seconds: From the end of each batch, or the start of its epoch, until the next one was there.
+        worked_seconds: From then on until its end.
+    """
+
+    def __init__(self) -> None:
+        self.waited_seconds = 0.0
+        self.worked_seconds = 0.0
+        self._since = 0.0
+
+    @property
+    def share(self) -> float:
+        """Share of the time that was spent waiting, from 0 to 1."""
+        total = self.waited_seconds + self.worked_seconds
+        return self.waited_seconds / total if total else 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begins to wait for the first batch."""
+        self._since = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
+        """Ends waiting."""
+        self.waited_seconds += self._lap()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *given: Any, **named: Any) -> None:
+        """Begins to wait for the next one."""
+        self.worked_seconds += self._lap()
+
+    def _lap(self) -> float:
+        before, self._since = self._since, time.perf_counter()
+        return self._since - before
+
+
 class StageProgress(ProgressBar):
     """Shows how far a stage is, on standard error.
 
     Args:
         stage: The stage.
+        waiting: What takes the time of waiting, which is told at the end.
     """
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, waiting: Waiting) -> None:
         super().__init__()
         self.stage = stage
+        self.waiting = waiting
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._enabled = True
@@ -68,7 +107,9 @@ class StageProgress(ProgressBar):
         self._update()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leaves the bar as it is."""
+        """Leaves the bar as it is, and tells what waiting took."""
+        if self._bar is not None:
+            self._bar.console.print(f"{self.waiting.share:.0%} of the time so far went into waiting for data")
         self._stop()
 
     def on_exception(self, *given: Any, **named: Any) -> None:

@@ -17,7 +17,7 @@ from musgenre.errors import ParameterError
 from musgenre.training.checkpoints import MONITORED, Keeper
 from musgenre.training.options import RunOptions
 from musgenre.training.plan import FinetuneConfig
-from musgenre.training.progress import StageProgress
+from musgenre.training.progress import StageProgress, Waiting
 from musgenre.training.stages import Stage
 
 
@@ -29,6 +29,9 @@ class Trainers:
         config: Precision and patience.
         directory: Where logs go.
 
+    Attributes:
+        waiting: What takes the time that all stages together wait for data.
+
     Raises:
         ParameterError: TensorBoard is asked for, and not installed.
     """
@@ -36,12 +39,14 @@ class Trainers:
     def __init__(self, options: RunOptions, *, config: FinetuneConfig, directory: Path) -> None:
         self.options = options
         self.config = config
+        self.waiting = Waiting()
         self.loggers = [_tensorboard(directory) if logger == "tensorboard" else logger for logger in options.loggers]
 
     @contextlib.contextmanager
     def ready(self, stage: Stage, keeper: Keeper, *, validates: bool) -> Iterator[pl.Trainer]:
         """Gives a trainer that runs the epochs of a stage."""
         callbacks: list[pl.Callback] = [EarlyStopping(MONITORED, patience=self.config.patience)] if validates else []
+        callbacks.append(self.waiting)
         if self.options.trainer is not None:
             with _lent(self.options.trainer, stage, callbacks=[*callbacks, keeper]) as trainer:
                 yield trainer
@@ -51,7 +56,7 @@ class Trainers:
     def _make(self, stage: Stage, callbacks: list[pl.Callback], *, validates: bool) -> pl.Trainer:
         users = list(self.options.callbacks)
         if self.options.progress and not any(isinstance(callback, ProgressBar) for callback in users):
-            users.append(StageProgress(stage))
+            users.append(StageProgress(stage, self.waiting))
         precision: Any = self.config.precision or default_precision(self.options.accelerator)
         devices: Any = self.options.devices
         return pl.Trainer(

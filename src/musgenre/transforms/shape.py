@@ -74,6 +74,7 @@ class Normalise(nn.Module):
     Args:
         mean: One number a channel, or one for all.
         std: As many numbers, each above zero.
+        inplace: Whether what it is given may be overwritten.
 
     Shape:
         ``(..., channels, height, width)``, unchanged.
@@ -86,8 +87,9 @@ class Normalise(nn.Module):
         tensor([[[2., 2.]]])
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], *, inplace: bool = False) -> None:
         super().__init__()
+        self.inplace = inplace
         if len(mean) != len(std) or not mean:
             raise ParameterError(f"Need a mean and a deviation for each channel, not {mean!r} and {std!r}.")
         if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
@@ -97,4 +99,5 @@ class Normalise(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Normalises."""
-        return functional.normalise(picture, mean=self.mean(picture), std=self.std(picture))
+        mean, std = self.mean(picture), self.std(picture)
+        return functional.normalise(picture, mean=mean, std=std, inplace=self.inplace)

@@ -108,6 +108,7 @@ class ToDecibel(nn.Module):
         reference: Power that becomes 0 dB; ``"max"`` is the example's maximum.
         amin: Lesser powers count as this one.
         floor_db: Decibels below the example's maximum at which it is cut off; ``None`` cuts nothing.
+        inplace: Whether what it is given may be overwritten.
 
     Shape:
         ``(..., bins, frames)``, unchanged.
@@ -121,18 +122,26 @@ class ToDecibel(nn.Module):
     """
 
     def __init__(
-        self, *, reference: float | Literal["max"] = 1.0, amin: float = 1e-10, floor_db: float | None = 80.0
+        self,
+        *,
+        reference: float | Literal["max"] = 1.0,
+        amin: float = 1e-10,
+        floor_db: float | None = 80.0,
+        inplace: bool = False,
     ) -> None:
         super().__init__()
         self.reference = reference
         self.amin = amin
         self.floor_db = floor_db
+        self.inplace = inplace
         # The function checks its parameters; a wrong one should be known now.
         self(torch.ones(1, 1))
 
     def forward(self, power: Tensor) -> Tensor:
         """Computes the decibels."""
-        return functional.to_decibel(power, reference=self.reference, amin=self.amin, floor_db=self.floor_db)
+        return functional.to_decibel(
+            power, reference=self.reference, amin=self.amin, floor_db=self.floor_db, inplace=self.inplace
+        )
 
 
 class MFCC(nn.Module):
@@ -168,7 +177,7 @@ class MFCC(nn.Module):
         super().__init__()
         self.n_mfcc = n_mfcc
         self.mel = MelSpectrogram(sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels)
-        self.decibel = ToDecibel()
+        self.decibel = ToDecibel(inplace=True)
         self.dct = Constant(functional.dct_matrix(n_mfcc=n_mfcc, n_mels=n_mels))
 
     def forward(self, waveform: Tensor) -> Tensor:

@@ -1,0 +1,162 @@
+"""Measures ``predict_collection`` beside the plain loop, on synthetic songs and the same cores.
+
+    python benchmarks/scale.py --songs 400 --sizes 1000 10000
+
+For 1 and 2 workers, each on a core of its own: songs a second, seconds of processor time a song, and what Ray costs on
+top of ``predict_iter``. The start (processes, imports, the model) is taken out, as the difference between a run of all
+songs and one of a quarter of them, and told apart. Then the peak memory of all processes together, for collections of
+several sizes. On a machine that does other things as well only the loop's processor time means something: Ray's own
+processes take some all the time, the more the longer a run has to wait.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import soundfile
+
+FILES = 16
+RATE = 44_100
+
+
+def make(folder: Path, *, seconds: float) -> list[Path]:
+    """A few songs: chords with a beat and noise, in stereo, as MP3."""
+    generator = np.random.default_rng(0)
+    clock = np.arange(round(seconds * RATE)) / RATE
+    paths = []
+    for number in range(FILES):
+        beat = 0.6 + 0.4 * np.sign(np.sin(2 * np.pi * (1 + number / 8) * clock))
+        chord = sum(np.sin(2 * np.pi * 110 * (1 + number) * step * clock) for step in (1, 1.25, 1.5)) / 6 * beat
+        stereo = np.stack([chord, np.roll(chord, 500)], axis=1) + generator.normal(scale=0.02, size=(clock.size, 2))
+        paths.append(folder / f"{seconds}-{number}.mp3")
+        soundfile.write(paths[-1], stereo, RATE)
+    return paths
+
+
+def manifest(place: Path, paths: list[Path], *, count: int) -> Path:
+    with place.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("track", "path"))
+        rows.writerows((number, paths[number % FILES]) for number in range(count))
+    return place
+
+
+def child(told: dict[str, Any]) -> None:
+    """What one measured process does."""
+    os.sched_setaffinity(0, told["cores"])
+    from musgenre.classifier import GenreClassifier
+
+    if told["how"] == "loop":
+        classifier = GenreClassifier.from_pretrained(device="cpu")
+        with open(told["manifest"], newline="") as file:
+            paths = [row["path"] for row in csv.DictReader(file)]
+        for _ in classifier.predict_iter(paths):
+            pass
+        return
+    from musgenre.scale import predict_collection
+
+    options = {"workers": len(told["cores"]), "songs_per_block": told["songs_per_block"], "progress": False}
+    predict_collection(told["manifest"], told["output"], id_column="track", **options)
+
+
+def measured(how: str, place: Path, *, workers: int, songs_per_block: int = 4) -> dict[str, float]:
+    """Seconds, processor seconds and peak bytes of a process and all that it starts."""
+    with tempfile.TemporaryDirectory() as output:
+        told = {"how": how, "manifest": str(place), "output": f"{output}/rows", "songs_per_block": songs_per_block}
+        told |= {"cores": sorted(os.sched_getaffinity(0))[:workers]}
+        begun = time.perf_counter()
+        environment = {**os.environ, "OMP_NUM_THREADS": str(workers), "RAY_raylet_start_wait_time_s": "180"}
+        environment |= {"RAY_worker_niceness": "0"}  # as the plain loop's
+        command = [sys.executable, __file__, "--child", json.dumps(told)]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+            spent, peak = watched(psutil.Process(process.pid), process)
+        if process.returncode:
+            raise SystemExit(f"{how} ended with {process.returncode}; run it by hand: {' '.join(command)}")
+        return {"seconds": time.perf_counter() - begun, "cpu": spent, "peak": peak}
+
+
+def watched(root: psutil.Process, process: subprocess.Popen[bytes]) -> tuple[float, float]:
+    spent: dict[tuple[int, float], float] = {}
+    peak = 0.0
+    while process.poll() is None:
+        total = 0.0
+        for one in family(root):
+            with contextlib.suppress(psutil.Error):  # it has ended by now
+                times = one.cpu_times()
+                spent[one.pid, one.create_time()] = times.user + times.system
+                total += one.memory_full_info().pss
+        peak = max(peak, total)
+        time.sleep(0.5)
+    return sum(spent.values()), peak
+
+
+def family(root: psutil.Process) -> Iterator[psutil.Process]:
+    yield root
+    try:
+        yield from root.children(recursive=True)
+    except psutil.Error:
+        return
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--songs", type=int, default=400, help="songs of 30 s for speed")
+    parser.add_argument("--seconds", type=float, default=30.0, help="their length")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--block", type=int, default=16, help="songs a block, for speed")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1_000, 10_000], help="collections for memory")
+    parser.add_argument("--short", type=float, default=2.0, help="the length of their songs, in seconds")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    told = parser.parse_args()
+    if told.child:
+        child(json.loads(told.child))
+        return
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        if told.songs:
+            speed(folder, told)
+        paths = make(folder, seconds=told.short)
+        for size in told.sizes:
+            table = manifest(folder / f"{size}.csv", paths, count=size)
+            found = measured("ray", table, workers=max(told.workers), songs_per_block=64)
+            print(
+                f"{size:>6} songs of {told.short:g} s: peak {found['peak'] / 2**20:.0f} MiB, {found['seconds']:.0f} s"
+            )
+
+
+def speed(folder: Path, told: argparse.Namespace) -> None:
+    paths = make(folder, seconds=told.seconds)
+    few, many = (manifest(folder / f"{n}.csv", paths, count=n) for n in (told.songs // 4, told.songs))
+    between = told.songs - told.songs // 4
+    rates: dict[tuple[str, int], float] = {}
+    print("workers  how   songs/s  CPU s/song  start s")
+    for workers in told.workers:
+        costs = {}
+        for how in ("loop", "ray"):
+            options = {"workers": workers, "songs_per_block": told.block}
+            small, whole = (measured(how, table, **options) for table in (few, many))
+            rates[how, workers] = between / (whole["seconds"] - small["seconds"])
+            costs[how] = (whole["cpu"] - small["cpu"]) / between
+            start = small["seconds"] - (told.songs // 4) / rates[how, workers]
+            print(f"{workers:>7}  {how:<4} {rates[how, workers]:>8.2f} {costs[how]:>11.4f} {start:>8.1f}")
+        over = rates["loop", workers] / rates["ray", workers] - 1
+        print(f"         overhead of Ray: {over:+.0%} of time, {costs['ray'] / costs['loop'] - 1:+.0%} of the CPU time")
+    if {1, 2} <= set(told.workers):
+        print(f"second worker: {rates['ray', 2] / rates['ray', 1] - 1:.0%} of the first one's songs on top")
+
+
+if __name__ == "__main__":
+    main()

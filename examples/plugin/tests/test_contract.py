@@ -1,0 +1,32 @@
+"""What musgenre relies on, and what is true of these two parts alone."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from musgenre_plugin_example.feature import OctaveBands
+
+from musgenre.specs import Component
+from musgenre.testing import check_backbone, check_feature
+
+
+def test_the_feature_keeps_the_contract():
+    print(check_feature("octave-bands"))
+
+
+def test_the_feature_keeps_the_contract_with_other_options():
+    check_feature(Component("octave-bands", {"low_hz": 60.0, "hop_length": 256}), sample_rate=16_000)
+
+
+def test_the_backbone_keeps_the_contract():
+    print(check_backbone("small-cnn"))
+
+
+def test_a_tone_is_loudest_in_its_octave():
+    feature = OctaveBands(sample_rate=22_050)
+    seconds = torch.arange(22_050) / 22_050
+    for octave in range(8):
+        hertz = 43.0 * 2 ** (octave + 0.5)
+        picture = feature(torch.sin(2 * math.pi * hertz * seconds)[None])
+        assert picture[0, 0].mean(dim=-1).argmax() == octave

@@ -1,0 +1,129 @@
+"""Music without labels, from which the student first learns to hear as the teacher does.
+
+    python scripts/train_default_model/music.py MUSIC_FOLDER
+
+downloads what the bundled model learned from: the sound tracks of 112 games and other programs in Debian 12, under free
+licences that each package names in its ``copyright`` file; 6.6 GB are fetched, a package at a time, and 1.4 GB of sound
+are kept. Any other folder of music does as well: the program walks through it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from musgenre.audio import load
+from musgenre.downloads import download
+from musgenre.errors import AudioError
+
+SERVER = "https://deb.debian.org/debian/"
+TABLE = Path(__file__).with_name("music.csv")
+SUFFIXES = {".ogg", ".oga", ".opus", ".mp3", ".flac"}
+SMALLEST_BYTES = 150_000
+"""Smaller files are sounds of a game, not music."""
+
+SHORTEST_SECONDS = 12
+EXCERPT_SECONDS = 6
+MOST_EXCERPTS = 6
+SILENCE = 1e-3
+
+Excerpts = npt.NDArray[np.int16]
+
+
+def excerpts(folder: Path, *, rate: int) -> tuple[Excerpts, npt.NDArray[np.float64]]:
+    """Cuts the music of a folder: an excerpt of 6 s for every 12 s of a file, at most six.
+
+    Args:
+        folder: With sound files at any depth. Files that cannot be read are named and left out.
+        rate: Sample rate of the excerpts, in hertz.
+
+    Returns:
+        The excerpts, ``(count, 6 * rate)`` in 16 bits, and how often each is drawn: those of a directory (an album)
+        together by the 0.6th power of their number, so that large ones do not drown small ones.
+    """
+    cut, albums = [], []
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
+        try:
+            song = load(path, sample_rate=rate)
+        except AudioError as error:
+            print(f"left out: {error}", flush=True)
+            continue
+        for excerpt in _cut(song, rate=rate):
+            cut.append(excerpt)
+            albums.append(str(path.parent))
+    _, album, counts = np.unique(albums, return_inverse=True, return_counts=True)
+    weights = (counts**-0.4)[album]
+    return np.stack(cut), weights / weights.sum()
+
+
+def _cut(song: npt.NDArray[np.float32], *, rate: int) -> Iterator[Excerpts]:
+    length = EXCERPT_SECONDS * rate
+    count = min(MOST_EXCERPTS, int(len(song) / rate // SHORTEST_SECONDS))
+    for number in range(count):
+        middle = int((number + 0.5) / count * len(song))
+        start = min(max(0, middle - length // 2), len(song) - length)
+        excerpt = song[start : start + length]
+        loudness = float(np.sqrt(np.mean(excerpt**2)))
+        if loudness > SILENCE:
+            yield (excerpt * min(1 / np.abs(excerpt).max(), 0.1 / loudness) * 32_767).astype(np.int16)
+
+
+def main() -> None:
+    """Downloads the packages of the table; what is there already is not fetched again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    with TABLE.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        album = folder / row["package"]
+        if album.exists():
+            continue
+        with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+            package = download(
+                SERVER + row["path"],
+                Path(place) / Path(row["path"]).name,
+                checksum=f"sha256:{row['sha256']}",
+                size=int(row["bytes"]),
+                progress=True,
+            )
+            unpacked = Path(place) / "album"
+            unpacked.mkdir()
+            with package.open("rb") as stream:
+                _unpack(stream, unpacked)
+            folder.mkdir(exist_ok=True)
+            shutil.move(unpacked, album)
+        print(f"{row['package']}: {len(list(album.iterdir()))} files", flush=True)
+
+
+def _unpack(package: BinaryIO, folder: Path) -> None:
+    """Writes the sound files of a Debian package: an ``ar`` archive whose member ``data.tar`` holds the files."""
+    package.seek(8)
+    while header := package.read(60):
+        name, size = header[:16].decode().strip(), int(header[48:58])
+        content = package.read(size + size % 2)
+        if name.startswith("data.tar"):
+            with tarfile.open(fileobj=io.BytesIO(content)) as files:
+                songs = [
+                    member
+                    for member in files.getmembers()
+                    if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES and member.size > SMALLEST_BYTES
+                ]
+                for number, song in enumerate(sorted(songs, key=lambda member: member.name), start=1):
+                    stream = files.extractfile(song)
+                    if stream is not None:
+                        (folder / f"{number:03d}{Path(song.name).suffix.lower()}").write_bytes(stream.read())
+
+
+if __name__ == "__main__":
+    main()

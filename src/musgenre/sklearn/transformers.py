@@ -1,0 +1,225 @@
+"""Features and embeddings as scikit-learn's transformers: songs in, one vector a song out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from musgenre.classifier import GenreClassifier
+from musgenre.features.base import FEATURES, FeatureExtractor
+from musgenre.sklearn.inputs import as_sources, check_names, read_input
+from musgenre.songs import Listener, Song
+from musgenre.specs import AudioSpec, Component
+
+Floats = npt.NDArray[np.float64]
+Names = npt.NDArray[np.object_]
+
+
+class _Songs(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """What both transformers share: what they take, and what they say of it."""
+
+    sample_rate: int
+
+    def get_feature_names_out(self, input_features: Sequence[str] | None = None) -> Names:
+        """Returns the names of the columns that :meth:`transform` gives.
+
+        Args:
+            input_features: Not used; checked as scikit-learn asks for it.
+
+        Raises:
+            NotFittedError: It has not been fitted.
+            ParameterError: ``input_features`` are not what it was fitted with.
+        """
+        check_is_fitted(self)
+        check_names(self, input_features)
+        return np.array(self._names(), dtype=object)
+
+    def _names(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True  # paths
+        return tags
+
+
+class FeatureTransformer(_Songs):
+    """A feature as a scikit-learn transformer: one vector a song.
+
+    A song is heard in windows; one shorter than a window is repeated to fill it. A window's vector is the feature
+    itself where that is a vector, as ``"stats"`` is, else its mean over the frames; a song's vector is the mean over
+    its windows. Nothing is learnt, so fitting on some songs and transforming others leaks nothing.
+
+    Args:
+        feature: Name of a feature, or of several joined with ``+``, or a :class:`~musgenre.specs.Component` with
+            options.
+        sample_rate: The rate, in hertz, that files are brought to, and that the rows of a table have.
+        window_seconds: Length of a window, and distance from one to the next.
+        device: Where it is computed, such as ``"cuda"``; by default the CPU.
+
+    Attributes:
+        extractor_: The feature.
+        n_features_in_: Samples a row, where it was fitted on a table.
+
+    Raises:
+        UnknownNameError, PluginError, ConfigError: At ``fit``: the feature cannot be had.
+        ParameterError: At ``fit``: a value is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> waveforms = np.random.default_rng(0).normal(size=(3, 22_050))
+        >>> transformer = FeatureTransformer("stats", window_seconds=1.0)
+        >>> transformer.fit_transform(waveforms).shape, list(transformer.get_feature_names_out()[:2])
+        ((3, 154), ['mfcc_0_mean', 'mfcc_0_std'])
+    """
+
+    def __init__(
+        self,
+        feature: str | Component = "stats",
+        *,
+        sample_rate: int = 22_050,
+        window_seconds: float = 10.0,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.feature = feature
+        self.sample_rate = sample_rate
+        self.window_seconds = window_seconds
+        self.device = device
+
+    def fit(self, X: Any, y: Any = None) -> FeatureTransformer:
+        """Builds the feature; the songs are not heard.
+
+        Args:
+            X: Paths, or waveforms ``(songs, samples)`` at ``sample_rate``, full scale at 1.
+            y: Not used.
+        """
+        read_input(self, X, sample_rate=self.sample_rate, reset=True)
+        component = Component.of(self.feature)
+        extractor = FEATURES.build(component.name, {**component.options, "sample_rate": self._audio().sample_rate})
+        self.extractor_ = extractor.eval().to(self._device())
+        return self
+
+    def transform(self, X: Any) -> Floats:
+        """Returns the vectors of songs.
+
+        Args:
+            X: As for :meth:`fit`.
+
+        Shape:
+            - Output: ``(songs, entries)``
+
+        Raises:
+            AudioFileError, AudioError: A song cannot be read.
+            NotFittedError: It has not been fitted.
+        """
+        check_is_fitted(self)
+        songs = read_input(self, X, sample_rate=self.sample_rate, reset=False)
+        sources = as_sources(songs, sample_rate=self.sample_rate)
+        listener = Listener(audio=self._audio(), device=self._device())
+        return np.stack(list(listener.ask_each(sources, self._vector)))
+
+    def _vector(self, song: Song) -> Floats:
+        def vectors(batch: Tensor) -> Tensor:
+            feature: Tensor = self.extractor_(batch)
+            return feature.mean(dim=-1).flatten(start_dim=1)
+
+        mean: Floats = song.answers(vectors)[1].mean(axis=0)
+        return mean
+
+    def _names(self) -> Sequence[str]:
+        extractor: FeatureExtractor = self.extractor_
+        if extractor.names is not None:
+            return extractor.names
+        channels, bins, _ = extractor.out_shape(self._audio().window_samples)
+        name = Component.of(self.feature).name
+        middle = [f"_{channel}" for channel in range(channels)] if channels > 1 else [""]
+        return [f"{name}{channel}_{number}" for channel in middle for number in range(bins)]
+
+    def _audio(self) -> AudioSpec:
+        return AudioSpec(self.sample_rate, window_seconds=self.window_seconds, hop_seconds=self.window_seconds)
+
+    def _device(self) -> torch.device:
+        return torch.device(self.device or "cpu")
+
+
+class EmbeddingTransformer(_Songs):
+    """What a trained model makes of songs, as a scikit-learn transformer: its backbone's vector, a song each.
+
+    See :meth:`musgenre.GenreClassifier.embed`. A model that was trained on some of the songs makes whatever is measured
+    on them look better than it is.
+
+    Args:
+        model: What :meth:`~musgenre.GenreClassifier.from_pretrained` takes (``None`` is the default model), or a
+            :class:`~musgenre.GenreClassifier`.
+        sample_rate: The rate of the rows of a table, in hertz; files and rows are brought to the model's own.
+        device: Where it is computed; by default CUDA where there is a GPU, else the CPU. A classifier stays where it
+            is.
+
+    Attributes:
+        classifier_: The model.
+        n_features_in_: Samples a row, where it was fitted on a table.
+
+    Raises:
+        WeightsError, ConfigError, UnknownNameError, PluginError: At ``fit``: the model cannot be had.
+
+    Example:
+        >>> import numpy as np
+        >>> waveforms = np.random.default_rng(0).normal(size=(2, 66_150))
+        >>> EmbeddingTransformer().fit_transform(waveforms).shape
+        (2, 512)
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | GenreClassifier | None = None,
+        *,
+        sample_rate: int = 22_050,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.model = model
+        self.sample_rate = sample_rate
+        self.device = device
+
+    def fit(self, X: Any, y: Any = None) -> EmbeddingTransformer:
+        """Loads the model; the songs are not heard.
+
+        Args:
+            X: Paths, or waveforms ``(songs, samples)`` at ``sample_rate``, full scale at 1.
+            y: Not used.
+        """
+        read_input(self, X, sample_rate=self.sample_rate, reset=True)
+        model = self.model
+        self.classifier_ = (
+            model if isinstance(model, GenreClassifier) else GenreClassifier.from_pretrained(model, device=self.device)
+        )
+        return self
+
+    def transform(self, X: Any) -> Floats:
+        """Returns the embeddings of songs.
+
+        Args:
+            X: As for :meth:`fit`.
+
+        Shape:
+            - Output: ``(songs, embedding_size)``
+
+        Raises:
+            AudioFileError, AudioError: A song cannot be read.
+            NotFittedError: It has not been fitted.
+        """
+        check_is_fitted(self)
+        songs = read_input(self, X, sample_rate=self.sample_rate, reset=False)
+        sources = as_sources(songs, sample_rate=self.sample_rate)
+        embeddings: Floats = self.classifier_.embed(sources).astype(np.float64)
+        return embeddings
+
+    def _names(self) -> Sequence[str]:
+        return [f"embedding_{number}" for number in range(self.classifier_.embedding_size)]

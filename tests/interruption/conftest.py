@@ -1,0 +1,182 @@
+"""What the tests of breakdowns share: a server with a will of its own, a disk without room, a model and songs."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import musgenre
+from musgenre import transfers
+
+CONTENT = np.random.default_rng(0).bytes(1_500_000)
+
+
+class Pages:
+    """What a server answers, and what it was asked.
+
+    Attributes:
+        address: ``http://127.0.0.1:<port>``.
+        content: What stands at every address without an answer of its own.
+        tag: Its ``ETag``, or ``None`` for none.
+        asked: Each address that was asked for, with the ``Range`` header or ``None``.
+        sent: How many bytes of content went out.
+        answers: An address's own answers, the last of which goes for all that follow.
+    """
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.content = CONTENT
+        self.tag: str | None = '"first"'
+        self.asked: list[tuple[str, str | None]] = []
+        self.sent = 0
+        self.answers: dict[str, list[Callable[[Any], None]]] = {}
+
+    def answer(self, path: str, *answers: Callable[[Any], None]) -> str:
+        self.answers[path] = list(answers)
+        return self.address + path
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    pages: Pages
+
+    def do_GET(self) -> None:
+        self.pages.asked.append((self.path, self.headers["Range"]))
+        own = self.pages.answers.get(self.path)
+        if own:
+            (own.pop(0) if len(own) > 1 else own[0])(self)
+        else:
+            self.give()
+
+    def give(self, *, cut_after: int | None = None, ranges: bool = True, pause: float = 0.0) -> None:
+        """Sends the content, or the rest that is asked for; ``cut_after`` so many bytes the connection breaks."""
+        content, asked = self.pages.content, self.headers["Range"]
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and ranges else 0
+        if self.headers["If-Range"] != self.pages.tag:
+            start = 0
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("Accept-Ranges", "bytes" if ranges else "none")
+        if self.pages.tag is not None:
+            self.send_header("ETag", self.pages.tag)
+        self.end_headers()
+        rest = content[start:][:cut_after]
+        for first in range(0, len(rest), 50_000):
+            self.wfile.write(rest[first : first + 50_000])
+            self.pages.sent += len(rest[first : first + 50_000])
+            time.sleep(pause)
+        if cut_after is not None:
+            self.break_off()
+
+    def break_off(self) -> None:
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pages]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(transfers, "PAUSE_SECONDS", 0.0)
+    pages = Pages()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("PagesHandler", (Handler,), {"pages": pages}))
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # clients are killed here
+    with server:
+        pages.address = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield pages
+        server.shutdown()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB."""
+    yield from _mounted(tmp_path / "small", "tmpfs", "size=1m")
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder that nobody, not even root, can write to; what ``tmp_path / "kept"`` holds is in it."""
+    (tmp_path / "kept").mkdir()
+    for place in _mounted(tmp_path / "read-only", str(tmp_path / "kept"), "bind"):
+        said = subprocess.run(["mount", "-o", "remount,bind,ro", place], capture_output=True, text=True, check=False)
+        if said.returncode:
+            pytest.skip(f"a folder cannot be made read-only here: {said.stderr.strip()}")
+        yield place
+
+
+def _mounted(place: Path, what: str, options: str) -> Iterator[Path]:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("mounting a disk takes root on Linux")
+    place.mkdir()
+    kind = ["-t", "tmpfs"] if what == "tmpfs" else []
+    said = subprocess.run(
+        ["mount", *kind, "-o", options, what, place], capture_output=True, text=True, check=False, timeout=30
+    )
+    if said.returncode:
+        pytest.skip(f"no disk can be mounted here: {said.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True, timeout=30)
+
+
+def make_classifier(labels: tuple[str, ...] = ("drone", "hiss"), *, seed: int = 0) -> musgenre.GenreClassifier:
+    """A network of a few thousand weights on windows of half a second at 8 kHz."""
+    torch.manual_seed(seed)
+    feature = musgenre.Component("logmel", {"n_fft": 256, "hop_length": 128, "n_mels": 32})
+    backbone = musgenre.Component("vgg16-slim", {"width": 0.05, "dense_units": 8})
+    audio = musgenre.AudioSpec(8_000, window_seconds=0.6, hop_seconds=0.6)
+    config = musgenre.ModelConfig("tiny", labels, audio, feature, backbone)
+    return musgenre.GenreClassifier(musgenre.GenreNetwork.from_config(config), config, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., musgenre.GenreClassifier]:
+    return make_classifier
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    make_classifier().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_songs() -> Callable[..., list[Path]]:
+    """Writes songs of 0.1 to 0.5 s, every so-manieth of them broken in one of four ways."""
+
+    def write(folder: Path, count: int, *, broken_every: int) -> list[Path]:
+        generator = np.random.default_rng(0)
+        songs = []
+        for number in range(count):
+            path = folder / f"{number // 1_000:02}" / f"{number:05}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise = generator.normal(scale=0.1, size=800 + 8 * (number % 400))
+            soundfile.write(path, noise, 8_000)
+            if number % broken_every == broken_every // 2:
+                content = path.read_bytes()
+                ways = (b"", b"This is no music.", content[:30], content[: len(content) // 3])
+                path.write_bytes(ways[number // broken_every % len(ways)])
+            songs.append(path)
+        return songs
+
+    return write

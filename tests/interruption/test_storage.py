@@ -1,0 +1,212 @@
+"""Models, caches and reports under kills, crowds, full disks and folders for reading only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import musgenre
+from musgenre.atomic import one_at_a_time
+from musgenre.errors import DatasetError, MusgenreError, ParameterError, WeightsError
+from musgenre.evaluation.storage import write_text
+from musgenre.training.kept import PART_ROWS, KeptArray
+
+
+@pytest.fixture
+def numbered(make):
+    """Makes models that say by their labels and by their weights, so by both files, which one they are."""
+
+    def model(number: int) -> musgenre.GenreClassifier:
+        classifier = make((f"a{number}", f"b{number}"))
+        torch.nn.init.constant_(classifier.network.head[-1].bias, float(number))
+        return classifier
+
+    return model
+
+
+def number_of(folder: Path) -> int:
+    classifier = musgenre.GenreClassifier.from_pretrained(folder)
+    number = int(classifier.labels[0].removeprefix("a"))
+    assert classifier.labels == (f"a{number}", f"b{number}")
+    assert classifier.network.head[-1].bias.tolist() == [number, number]
+    return number
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Starts a process that does some work, and returns its id; an import of PyTorch less than a fresh one."""
+    if not hasattr(os, "fork"):
+        pytest.skip("processes are forked here, which this system cannot")
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return process
+
+
+def ended(process: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".README"))
+
+
+class TestKilledWhileSaving:
+    @pytest.mark.parametrize(("renames", "expected"), [(0, 0), (1, 1), (2, 1)])
+    def test_at_each_step(self, tmp_path, numbered, monkeypatch, renames, expected):
+        """Before any file has taken its place the old model is there, and after that the new one."""
+        numbered(0).save_pretrained(tmp_path)
+        done, replace, second = [], Path.replace, numbered(1)
+
+        def killed(path, target):
+            if len(done) == renames:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done.append(target)
+            return replace(path, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", killed)
+            process = forked(lambda: second.save_pretrained(tmp_path))
+        assert ended(process) == -signal.SIGKILL
+        assert number_of(tmp_path) == expected
+        numbered(2).save_pretrained(tmp_path)
+        assert number_of(tmp_path) == 2
+        assert files(tmp_path) == ["README.md", "config.json", "model.safetensors"]
+
+    def test_at_any_time(self, tmp_path, numbered):
+        models, random = [numbered(number) for number in range(20)], np.random.default_rng(0)
+        models[0].save_pretrained(tmp_path)
+
+        def save_all():
+            for model in models * 50:
+                model.save_pretrained(tmp_path)
+
+        for _ in range(15):
+            process = forked(save_all)
+            time.sleep(random.uniform(0.02, 0.1))
+            os.kill(process, signal.SIGKILL)
+            assert ended(process) == -signal.SIGKILL
+            assert number_of(tmp_path) in range(20)
+        models[7].save_pretrained(tmp_path)
+        assert number_of(tmp_path) == 7
+        assert files(tmp_path) == ["README.md", "config.json", "model.safetensors"]
+
+    def test_a_configuration_mended_by_hand_is_the_one_that_counts(self, tmp_path, make):
+        make().save_pretrained(tmp_path)
+        config = tmp_path / "config.json"
+        config.write_text(config.read_text().replace("hiss", "noise"))
+        (tmp_path / ".saving").mkdir()
+        (tmp_path / ".saving" / "config.json").write_text("{")
+        assert musgenre.GenreClassifier.from_pretrained(tmp_path).labels == ("drone", "noise")
+
+
+class TestCrowds:
+    def test_processes_and_threads_save_one_model(self, tmp_path, numbered):
+        models = [numbered(number) for number in range(16)]
+
+        def save_all(some):
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda model: model.save_pretrained(tmp_path), some * 3))
+
+        processes = [forked(lambda some=some: save_all(some)) for some in (models[:8], models[8:])]
+        assert [ended(process) for process in processes] == [0, 0]
+        assert number_of(tmp_path) in range(16)
+        assert files(tmp_path) == ["README.md", "config.json", "model.safetensors"]
+
+    def test_processes_and_threads_fill_one_cache(self, tmp_path):
+        shape = (5 * PART_ROWS + 3, 1, 4)
+
+        def compute(parts):
+            for part in parts:
+                with (tmp_path / "computed").open("a") as file:
+                    file.write(f"{part}\n")
+                yield np.repeat(np.arange(part.start, part.stop, dtype=np.float32)[:, None], 4, axis=1)
+
+        def fill():
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda _: KeptArray(tmp_path / "cache", shape=shape).fill(compute), range(8)))
+
+        processes = [forked(fill) for _ in range(2)]
+        assert [ended(process) for process in processes] == [0, 0]
+        rows = np.lib.format.open_memmap(KeptArray(tmp_path / "cache", shape=shape).fill(compute), mode="r")
+        np.testing.assert_array_equal(rows[:, 0, 0], np.arange(shape[0]))
+        computed = (tmp_path / "computed").read_text().splitlines()
+        assert len(computed) == len(set(computed)) == 6
+
+    def test_eight_threads_predict_as_one(self, make):
+        random = np.random.default_rng(0)
+        classifier = make()
+        songs = [(random.normal(scale=0.1, size=800 + 900 * number).astype(np.float32), 8_000) for number in range(24)]
+        expected = [classifier.predict(song).windows.probabilities for song in songs]
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda song: classifier.predict(song).windows.probabilities, songs * 3))
+        for before, after in zip(expected * 3, found, strict=True):
+            np.testing.assert_allclose(after, before, atol=1e-6)
+
+    def test_one_at_a_time(self, tmp_path):
+        inside, most = [], []
+
+        def work(_):
+            with one_at_a_time(tmp_path / "lock"):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.001)
+                inside.pop()
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(40)))
+        assert max(most) == 1
+        assert list(tmp_path.iterdir()) == []
+        with (
+            one_at_a_time(tmp_path / "lock"),
+            pytest.raises(TimeoutError),
+            one_at_a_time(tmp_path / "lock", wait=False),
+        ):
+            pass
+
+
+class TestPlaces:
+    """What was there is as it was, and the error says what is wrong with the place."""
+
+    def test_a_full_disk(self, small_disk, make):
+        make().save_pretrained(small_disk / "model")
+        before = {path.name: path.read_bytes() for path in (small_disk / "model").iterdir()}
+        free = os.statvfs(small_disk)
+        (small_disk / "full").write_bytes(bytes(free.f_bavail * free.f_frsize - 8_192))
+        with pytest.raises(WeightsError, match=r"No space left|os error 28"):
+            make(("jazz", "rock"), seed=1).save_pretrained(small_disk / "model")
+        assert {path.name: path.read_bytes() for path in (small_disk / "model").iterdir()} == before
+        assert musgenre.GenreClassifier.from_pretrained(small_disk / "model").labels == ("drone", "hiss")
+        with pytest.raises(DatasetError, match="are free"):
+            KeptArray(small_disk / "cache", shape=(10_000, 1, 64)).fill(lambda parts: (_ for _ in parts))
+        (small_disk / "report.json").write_text("{}")
+        with pytest.raises(ParameterError, match="No space left"):
+            write_text(small_disk / "report.json", "x" * 1_000_000)
+        assert (small_disk / "report.json").read_text() == "{}"
+
+    def test_a_folder_for_reading_only(self, tmp_path, read_only, make):
+        make().save_pretrained(tmp_path / "kept" / "model")
+        assert musgenre.GenreClassifier.from_pretrained(read_only / "model").labels == ("drone", "hiss")
+        attempts = {
+            "model": lambda: make(("jazz", "rock")).save_pretrained(read_only / "model"),
+            "new": lambda: make().save_pretrained(read_only / "new"),
+            "cache": lambda: KeptArray(read_only / "cache", shape=(8, 1, 4)).fill(lambda parts: (_ for _ in parts)),
+            "report": lambda: write_text(read_only / "report", "{}"),
+        }
+        for name, attempt in attempts.items():
+            with pytest.raises(MusgenreError, match="Read-only") as caught:
+                attempt()
+            assert str(read_only / name) in str(caught.value)
+        assert musgenre.GenreClassifier.from_pretrained(read_only / "model").labels == ("drone", "hiss")

@@ -1,0 +1,133 @@
+"""What must hold of every song and every trained network. Of single parts of it, tests/ has properties beside each:
+that the order of windows does not matter (test_metrics), configurations that round-trip (test_specs), splits that share
+no group (datasets/test_splits), frames (test_functional), features and transforms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from musgenre.audio import AudioWindows, load
+from musgenre.specs import AudioSpec
+
+RATE = 8_000
+SETTINGS = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+Samples = npt.NDArray[np.float32]
+
+
+@st.composite
+def songs(draw: st.DrawFn, *, shortest: float = 0.1, longest: float = 1.7) -> Samples:
+    """Noise and a tone that comes and goes: every window is another one."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    time = np.arange(draw(st.integers(int(shortest * RATE), int(longest * RATE)))) / RATE
+    tone = np.sin(2 * np.pi * random.uniform(100, 3_500) * time) * np.sin(2 * np.pi * random.uniform(0.3, 4) * time)
+    return (0.05 * random.normal(size=time.size) + 0.3 * tone).astype(np.float32)
+
+
+def test_the_classifier_tells_windows_apart(classifier):
+    """Without this the properties below would hold of nothing."""
+    time = np.arange(4 * RATE) / RATE
+    sweep = np.sin(2 * np.pi * (100 + 400 * time) * time).astype(np.float32)
+    probabilities = classifier.predict((sweep, RATE)).windows.probabilities
+    assert (probabilities.std(axis=0) > 0.05).any()
+    assert len(set(probabilities.argmax(axis=1))) > 1
+
+
+class TestPredictions:
+    @SETTINGS
+    @given(song=songs(), batch_size=st.integers(1, 12))
+    def test_batches_are_windows_one_by_one(self, classifier, song, batch_size):
+        single = classifier.predict((song, RATE), batch_size=1).windows
+        together = classifier.predict((song, RATE), batch_size=batch_size).windows
+        np.testing.assert_array_equal(together.start_seconds, single.start_seconds)
+        np.testing.assert_allclose(together.probabilities, single.probabilities, atol=1e-4)
+
+    @SETTINGS
+    @given(several=st.lists(songs(), max_size=5))
+    def test_several_are_each_for_itself(self, classifier, several):
+        alone = [classifier.predict((song, RATE)) for song in several]
+        for results in (
+            classifier.predict([(song, RATE) for song in several]),
+            list(classifier.predict_iter((song, RATE) for song in several)),
+        ):
+            assert [result.duration_seconds for result in results] == [one.duration_seconds for one in alone]
+            for one, result in zip(alone, results, strict=True):
+                np.testing.assert_allclose(one.windows.probabilities, result.windows.probabilities, atol=1e-4)
+
+    @SETTINGS
+    @given(song=songs(), channels=st.integers(2, 6))
+    def test_equal_channels_are_one(self, classifier, song, channels):
+        mono = classifier.predict((song, RATE))
+        several = classifier.predict((np.tile(song, (channels, 1)), RATE))
+        np.testing.assert_allclose(several.windows.probabilities, mono.windows.probabilities, atol=1e-4)
+        assert several.duration_seconds == mono.duration_seconds
+
+    @SETTINGS
+    @given(song=songs(shortest=0.3), hops=st.integers(1, 4))
+    def test_a_shift_by_hops_shifts_the_windows(self, classifier, song, hops):
+        before = np.zeros(hops * classifier.config.audio.hop_samples, np.float32)
+        here = classifier.predict((song, RATE)).windows
+        later = classifier.predict((np.concatenate((before, song)), RATE)).windows
+        np.testing.assert_allclose(later.start_seconds[hops:], here.start_seconds + before.size / RATE)
+        np.testing.assert_allclose(later.probabilities[hops:], here.probabilities, atol=1e-4)
+
+    @SETTINGS
+    @given(song=songs(), gain_db=st.floats(-40, 40))
+    def test_gain_changes_no_label(self, classifier, song, gain_db):
+        as_it_is = classifier.predict((song, RATE))
+        louder = classifier.predict((song * np.float32(10 ** (gain_db / 20)), RATE))
+        np.testing.assert_allclose(louder.windows.probabilities, as_it_is.windows.probabilities, atol=1e-3)
+        first, second = (probability for _, probability in as_it_is.top(2))
+        assert louder.label == as_it_is.label or first - second < 2e-3
+
+    @SETTINGS
+    @given(song=songs())
+    def test_probabilities_sum_to_one_in_the_order_of_the_labels(self, classifier, song):
+        prediction = classifier.predict((song, RATE))
+        assert tuple(prediction.probabilities) == classifier.labels
+        np.testing.assert_allclose(prediction.windows.probabilities.sum(axis=1), 1, atol=1e-9)
+        assert abs(sum(prediction.probabilities.values()) - 1) < 1e-9
+        row = classifier.predict_proba([(song, RATE)])[0]
+        np.testing.assert_array_equal(row, list(prediction.probabilities.values()))
+        assert prediction.label == classifier.labels[row.argmax()]
+
+
+class TestAudio:
+    @SETTINGS
+    @given(
+        samples=st.integers(100, 4_000),
+        window=st.integers(1, 500),
+        hop_share=st.floats(0.01, 1),
+    )
+    def test_windows_cover_every_sample(self, samples, window, hop_share):
+        spec = AudioSpec(1_000, window_seconds=window / 1_000, hop_seconds=max(1, int(hop_share * window)) / 1_000)
+        song = np.arange(samples, dtype=np.float32) / samples
+        seen = np.zeros(samples, bool)
+        for start_seconds, heard in AudioWindows((song, 1_000), spec):
+            start = round(start_seconds * 1_000)
+            assert heard.shape == (window,)
+            expected = song[start : start + window] if samples >= window else np.resize(song, window)
+            np.testing.assert_array_equal(heard, expected)
+            seen[start : start + window] = True
+        assert seen.all()
+
+    @SETTINGS
+    @given(
+        rates=st.tuples(*[st.sampled_from([8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000])] * 2),
+        share=st.floats(0.02, 0.9),
+    )
+    def test_resampling_keeps_a_tone_in_its_band(self, rates, share):
+        rate, wanted = rates
+        frequency = share * min(rates) / 2
+        time = np.arange(rate) / rate
+        tone = load(((0.5 * np.sin(2 * np.pi * frequency * time)).astype(np.float32), rate), sample_rate=wanted)
+        assert tone.size == wanted
+        spectrum = np.abs(np.fft.rfft(tone * np.hanning(tone.size)))  # a second: bins of 1 Hz
+        assert abs(int(spectrum.argmax()) - frequency) <= 1
+        near = np.abs(np.arange(spectrum.size) - frequency) < 20
+        assert np.square(spectrum[~near]).sum() < 1e-4 * np.square(spectrum).sum()
+        middle = tone[wanted // 4 : -wanted // 4]
+        assert abs(np.sqrt(np.square(middle).mean()) - 0.5 / np.sqrt(2)) < 0.01

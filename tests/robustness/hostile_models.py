@@ -1,0 +1,293 @@
+"""Loads models that nobody means well with, and counts what becomes of them.
+
+A program of its own, so that a crash, a hang or a gigabyte cost it alone::
+
+    python tests/robustness/hostile_models.py              # 2,000 mutations of config.json and model.safetensors
+    python tests/robustness/hostile_models.py --count 200
+
+prints one JSON object: how many ended how, the slowest, how much memory it took, and every one that did anything but
+refuse with a MusgenreError or give a finite prediction. Meanwhile an audit hook of Python's looks for processes,
+connections, unpickling and files that are opened outside of the model. The exit code is 1 if there is any, or the
+memory grew by more than 768 MiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import copy
+import faulthandler
+import importlib
+import json
+import pickle
+import random
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LIMIT_SECONDS, LIMIT_BYTES = 10.0, 3 * 2**28  # of the processor's time, which other programs do not change
+LIMIT_WAITING = 60.0  # by the clock
+SECRET = "secret-beside-the-model"
+NUMBERS: list[Any] = [0, -1, 1, 2, 3, 7, 64, 4096, 10**6, 10**9, 2**31, 2**63, 10**18, 10**400, -(10**400)]
+NUMBERS += [0.5, 1e-300, 1e-5, 1e5, 1e18, 1e308, -1e308, float("nan"), float("inf"), -float("inf")]
+WORDS: list[Any] = [
+    "",
+    "os:system",
+    "builtins:eval",
+    f"../{SECRET}",
+    "/etc/passwd",
+    "__import__('os')",
+    "é" * 50,
+    "\0",
+    "x" * 9999,
+]
+OTHERS: list[Any] = [
+    None,
+    True,
+    False,
+    [],
+    {},
+    [[]],
+    {"": {}},
+    [1] * 5000,
+    {"name": "logmel"},
+    ["a", "a"],
+    ["a", "b", "c"],
+]
+VALUES = NUMBERS + WORDS + OTHERS
+OPTIONS = {"weights": [f"../{SECRET}", "/etc/passwd", 3, ["imagenet"], {}], "in_channels": [10**9, 0, "1"]}
+OPTIONS |= {"width": NUMBERS, "dense_units": NUMBERS, "stem_stride": [True, 2, "2"], "pooling": ["mean", 1, []]}
+OPTIONS |= {"n_fft": NUMBERS, "hop_length": NUMBERS, "n_mels": NUMBERS, "n_mfcc": NUMBERS, "size": NUMBERS}
+OPTIONS |= {"f_min_hz": NUMBERS, "f_max_hz": NUMBERS, "sample_rate": NUMBERS, "normalise": [[[0] * 9, [1] * 9], [], 1]}
+GIANTS = ["torchvision/vit_h_14", "torchvision/regnet_y_128gf", "timm/vit_giant_patch14_dinov2"]
+
+Pairs = dict[str, Any]
+
+
+def leaves(node: Any) -> list[tuple[Any, Any]]:
+    """Every place in nested JSON, as a container and a key of it."""
+    keys = node.keys() if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
+    return [pair for key in keys for pair in ((node, key), *leaves(node[key]))]
+
+
+def other_value(pairs: Pairs, generator: random.Random) -> None:
+    for _ in range(generator.randint(1, 2)):
+        node, key = generator.choice(leaves(pairs))
+        node[key] = copy.deepcopy(generator.choice(VALUES))
+
+
+def other_option(pairs: Pairs, generator: random.Random) -> None:
+    option = generator.choice(sorted(OPTIONS))
+    pairs[generator.choice(["feature", "backbone"])]["options"][option] = generator.choice(OPTIONS[option])
+
+
+def other_part(pairs: Pairs, generator: random.Random) -> None:
+    from musgenre import BACKBONES, FEATURES
+
+    if generator.random() < 0.5:
+        pairs["feature"] = {"name": generator.choice(FEATURES.names()), "options": {}}
+        other_option(pairs, generator)
+    else:
+        names = [name for name in BACKBONES.names() if not name.endswith("/")]
+        pairs["backbone"] = {"name": generator.choice(names + GIANTS), "options": {}}
+        pairs["feature"] = {"name": generator.choice(["logmel", "logmel-image"]), "options": {}}
+
+
+def other_size(pairs: Pairs, generator: random.Random) -> None:
+    pairs["hidden"] = [generator.choice([1, 10**5, 10**9, 10**15]) for _ in range(generator.randint(1, 3))]
+    pairs["audio"][generator.choice(sorted(pairs["audio"]))] = generator.choice(NUMBERS)
+
+
+def fewer_or_more(pairs: Pairs, generator: random.Random) -> None:
+    node, key = generator.choice(leaves(pairs))
+    if generator.random() < 0.5:
+        del node[key]
+    elif isinstance(node, dict):
+        node[generator.choice(WORDS)] = generator.choice(VALUES)
+
+
+CONFIG_CHANGES = (other_value, other_option, other_part, other_size, fewer_or_more)
+
+
+def changed_config(data: bytes, generator: random.Random) -> bytes:
+    if generator.random() < 0.2:
+        return changed_bytes(data, generator)
+    pairs = json.loads(data)
+    generator.choice(CONFIG_CHANGES)(pairs, generator)
+    return json.dumps(pairs).encode()
+
+
+def changed_bytes(data: bytes, generator: random.Random) -> bytes:
+    changed = bytearray(data)
+    kind = generator.randrange(4)
+    if kind == 0:
+        return data[: generator.randrange(len(data))]
+    if kind == 1:
+        place = generator.randrange(len(data))
+        return data[:place] + generator.choice([b"[" * 100_000, b"\0", b"\xff", b"9" * 5000, b"{}"]) + data[place:]
+    for _ in range(generator.choice([1, 8, 64])):
+        place = generator.randrange(min(len(data), 4000) if generator.random() < 0.7 else len(data))
+        changed[place] ^= 1 << generator.randrange(8)
+    return bytes(changed)
+
+
+def changed_weights(data: bytes, generator: random.Random) -> bytes:
+    if generator.random() < 0.4:
+        return changed_bytes(data, generator)
+    length = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    kind = generator.randrange(4)
+    if kind == 0:  # numbers that no weight has
+        place = generator.randrange(0, len(body) - 4, 4)
+        number = np.float32(generator.choice([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40])).tobytes()
+        body = body[:place] + number + body[place + 4 :]
+    elif kind == 1:
+        return generator.choice([0, 1, 2**22 + 1, 2**40, 2**63, 2**64 - 1]).to_bytes(8, "little") + data[8:]
+    else:
+        node, key = generator.choice(leaves(header))
+        node[key] = generator.choice(
+            [*VALUES, "F16", "BF16", "F64", "I64", "BOOL", "F8_E4M3", "C64", "F4", [0, 10**12], [2**40, 2**40]]
+        )
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+class Code:
+    """A pickle that tells when it is run."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return exec, ("raise SystemExit('code from a file was run')",)
+
+
+def odd_directory(folder: Path, generator: random.Random) -> None:
+    """Makes one of the two files something else than a file of this model."""
+    path = folder / generator.choice(["config.json", "model.safetensors"])
+    kind = generator.randrange(6)
+    if kind == 0:
+        path.unlink()
+        path.symlink_to(folder.parent / SECRET / path.name)
+    elif kind == 1:
+        path.unlink()
+        path.symlink_to(generator.choice(["/dev/zero", "/etc/passwd", "/nowhere", path.name]))
+    elif kind == 2:
+        path.unlink()
+        path.mkdir()
+    elif kind == 3:
+        path.unlink()
+        (folder / f"pytorch_model{generator.choice(['.bin', '.pt', '.pkl', '.ckpt'])}").write_bytes(
+            pickle.dumps(Code())
+        )
+    elif kind == 4:
+        path.write_bytes(pickle.dumps(Code()))
+    else:
+        with path.open("wb") as file:
+            file.truncate(2**40)  # takes no room on the disk
+
+
+def watch(found: list[str]) -> None:
+    """Notes what a model must never make happen."""
+    forbidden = {"os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.connect", "pickle.find_class"}
+
+    def hook(event: str, details: tuple[Any, ...]) -> None:
+        if event in forbidden or (event == "open" and any(word in str(details[0]) for word in (SECRET, "passwd"))):
+            found.append(f"{event} {details!r}"[:200])
+
+    sys.addaudithook(hook)
+
+
+def made(folder: Path) -> tuple[bytes, bytes]:
+    """Saves a tiny model, and another one beside it that must not be read."""
+    import torch
+
+    from musgenre import AudioSpec, Component, GenreClassifier, GenreNetwork, ModelConfig
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    config = ModelConfig(
+        "tiny",
+        ("a", "b"),
+        AudioSpec(8_000, window_seconds=1.0, hop_seconds=1.0),
+        Component("logmel", {"n_fft": 512, "hop_length": 200, "n_mels": 40}),
+        Component("vgg16-slim", {"width": 0.02, "dense_units": 8}),
+        hidden=(4,),
+    )
+    GenreClassifier(GenreNetwork.from_config(config), config, device="cpu").save_pretrained(folder / SECRET)
+    return tuple((folder / SECRET / name).read_bytes() for name in ("config.json", "model.safetensors"))  # type: ignore[return-value]
+
+
+def write(model: Path, files: tuple[bytes, bytes], generator: random.Random) -> str:
+    """Writes a changed model, and says what was changed."""
+    config, weights = files
+    which = generator.choices(["config", "weights", "directory"], [0.6, 0.35, 0.05])[0]
+    (model / "config.json").write_bytes(changed_config(config, generator) if which == "config" else config)
+    (model / "model.safetensors").write_bytes(changed_weights(weights, generator) if which == "weights" else weights)
+    if which == "directory":
+        odd_directory(model, generator)
+    return which
+
+
+def outcome(model: Path) -> str:
+    from musgenre import GenreClassifier
+    from musgenre.errors import MusgenreError
+
+    try:
+        classifier = GenreClassifier.from_pretrained(model, device="cpu")
+        prediction = classifier.predict((0.1 * np.sin(np.arange(4_000)), 8_000))
+    except MusgenreError as error:
+        str(error)
+        return type(error).__name__
+    if not np.isfinite(prediction.windows.probabilities).all():
+        raise ValueError("probabilities that are not finite")
+    return "Prediction"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=2_000)
+    parser.add_argument("--seed", type=int, default=0)
+    told = parser.parse_args()
+    warnings.simplefilter("ignore")
+    results: collections.Counter[str] = collections.Counter()
+    failures: dict[str, str] = {}
+    forbidden: list[str] = []
+    slowest = (0.0, "")
+    with tempfile.TemporaryDirectory() as folder:
+        files = made(Path(folder))
+        for module in ("torchvision", "timm"):  # what importing takes is no model's fault
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        watch(forbidden)
+        for number in range(told.count):
+            generator = random.Random(told.seed * 10**6 + number)
+            model = Path(tempfile.mkdtemp(dir=folder))
+            name = f"{number} ({write(model, files, generator)})"
+            forbidden.clear()
+            faulthandler.dump_traceback_later(LIMIT_WAITING, exit=True)  # what hangs in C hears no signal
+            begun = time.process_time()
+            try:
+                result = outcome(model)
+            except BaseException as error:  # noqa: BLE001 - anything but the project's own is what is looked for
+                result = failures[name] = repr(error)[:300]
+            seconds = time.process_time() - begun
+            faulthandler.cancel_dump_traceback_later()
+            if seconds > LIMIT_SECONDS or forbidden:
+                failures[name] = f"{seconds:.1f} s, {forbidden}"
+            slowest = max(slowest, (round(seconds, 2), name))
+            results[result] += 1
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    summary = {"inputs": results.total(), "results": dict(results), "slowest": slowest, "grown_mib": grown >> 20}
+    sys.stdout.write(json.dumps({**summary, "failures": failures}) + "\n")
+    return 1 if failures or grown > LIMIT_BYTES else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

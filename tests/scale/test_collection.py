@@ -1,0 +1,212 @@
+"""``predict_collection`` on a Ray cluster of three nodes: what it writes, and that nothing is lost or doubled."""
+
+import copy
+import csv
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from musgenre.errors import DatasetError, MusgenreError, ParameterError
+from musgenre.scale import predict_collection
+
+NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+TAG = "from musgenre.cli.main import main; main()"
+pytest.importorskip("ray", reason="Ray (the extra 'scale') is not installed")
+pq = pytest.importorskip("pyarrow.parquet", reason="PyArrow (the extra 'scale') is not installed")
+
+
+def rows_of(output):
+    return {row["id"]: row for row in pq.read_table(output).to_pylist()}
+
+
+def manifest(folder, paths, *, count):
+    """A manifest of so many songs, which share a few files."""
+    place = folder / "songs.csv"
+    with place.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("track", "path"))
+        rows.writerows((f"song {number}", paths[number % len(paths)]) for number in range(count))
+    return place
+
+
+@pytest.fixture(scope="module")
+def good(many_songs):
+    return [
+        path for path in sorted(many_songs.glob("*/*.*")) if path.suffix in (".wav", ".flac") and path.stat().st_size
+    ]
+
+
+@pytest.fixture(scope="module")
+def slow(quick):
+    """The quick network, which takes its time, so that something can happen meanwhile."""
+    slow = copy.deepcopy(quick)
+    slow.network.feature.register_forward_pre_hook(lambda *_: time.sleep(0.1))
+    return slow
+
+
+def when_rows_are_there(output, act, *, files=1):
+    """Calls a function in a thread as soon as the output has a few files."""
+    failures = []
+
+    def wait():
+        try:
+            deadline = time.monotonic() + 240
+            while len(list(output.glob("*.parquet"))) < files:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("no rows came")
+                time.sleep(0.05)
+            act()
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread, failures
+
+
+def test_every_song_has_the_row_that_predict_gives(cluster, tmp_path, many_songs, quick):
+    told = {"model": quick, "embedding": True, "windows": True, "progress": False}
+    report = predict_collection(many_songs, tmp_path / "out", songs_per_file=10, block_bytes=100_000, **told)
+    assert (report.songs, report.present, report.predicted, report.failed) == (26, 0, 26, 2)
+    rows = rows_of(tmp_path / "out")
+    assert len(rows) == 26
+    for name, row in rows.items():
+        said = quick.predict(many_songs / name, on_error="return")
+        if isinstance(said, MusgenreError):
+            assert row["error"]["kind"] == type(said).__name__
+            continue
+        np.testing.assert_allclose(list(row["probabilities"].values()), list(said.probabilities.values()), atol=1e-5)
+        assert row["label"] == said.label
+        assert len(row["windows"]) == len(said.windows.start_seconds)
+    some = [name for name, row in rows.items() if row["error"] is None][:4]
+    embeddings = np.stack([rows[name]["embedding"] for name in some])
+    np.testing.assert_allclose(embeddings, quick.embed([many_songs / name for name in some]), atol=1e-5)
+    with pytest.raises(DatasetError, match="columns"):
+        predict_collection(many_songs, tmp_path / "out", model=quick)
+
+
+def test_two_workers_and_a_node_are_lost(cluster, tmp_path, good, slow):
+    import psutil
+
+    output = tmp_path / "out"
+    killed = []
+
+    def harm():
+        titles = {one: " ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])}
+        decoding = [one for one, title in titles.items() if title.startswith("ray::MapBatches(decode_table)")]
+        hearing = [one for one, title in titles.items() if title.startswith("ray::MapWorker(MapBatches(_Predictor))")]
+        for process in [*decoding[:1], *hearing][:2]:
+            process.send_signal(signal.SIGKILL)
+            killed.append(process.pid)
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+
+    thread, failures = when_rows_are_there(output, harm)
+    place = manifest(tmp_path, good, count=100)
+    report = predict_collection(
+        place, output, model=slow, id_column="track", songs_per_file=8, workers=3, progress=False
+    )
+    thread.join()
+    cluster.add_node(**NODE)
+    assert not failures
+    assert len(killed) == 2
+    assert (report.songs, report.predicted, report.failed) == (100, 100, 0)
+    table = pq.read_table(output)
+    assert sorted(table["id"].to_pylist()) == sorted(f"song {number}" for number in range(100))
+    expected = {str(path): said.label for path, said in zip(good, slow.predict(good), strict=True)}
+    for name, row in rows_of(output).items():
+        assert row["label"] == expected[str(good[int(name.split()[1]) % len(good)])]
+
+
+def test_ctrl_c_and_a_killed_driver_leave_what_the_next_run_completes(cluster, tmp_path, good, quick):
+    output = tmp_path / "out"
+    quick.save_pretrained(tmp_path / "model")
+    place = manifest(tmp_path, good, count=400)
+    command = [sys.executable, "-c", TAG, "tag", place, "--output", output, "--model", tmp_path / "model"]
+    command += ["--id-column", "track", "--songs-per-file", "8"]
+
+    def stopped(by, *, files):
+        process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+        thread, failures = when_rows_are_there(output, lambda: process.send_signal(by), files=files)
+        try:
+            _, said = process.communicate(timeout=300)
+        finally:
+            process.kill()
+        thread.join()
+        assert not failures
+        return process.returncode, said
+
+    code, said = stopped(signal.SIGINT, files=1)
+    assert code == 130
+    assert f"stopped; {output} is whole as far as it goes" in said
+    code, _ = stopped(signal.SIGKILL, files=len(list(output.glob("*.parquet"))) + 2)
+    assert code == -signal.SIGKILL
+    report = predict_collection(place, output, model=quick, id_column="track", songs_per_file=8, progress=False)
+    assert 0 < report.present < 400
+    assert report.present + report.predicted == 400
+    assert sorted(pq.read_table(output)["id"].to_pylist()) == sorted(f"song {number}" for number in range(400))
+
+
+def test_a_dry_run_prints_the_plan_and_does_nothing(tmp_path, many_songs, quick):
+    quick.save_pretrained(tmp_path / "model")
+    command = [sys.executable, "-c", TAG, "tag", many_songs, "--output", tmp_path / "out", "--dry-run"]
+    done = subprocess.run(
+        [*map(str, command), "--model", str(tmp_path / "model")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"songs     26 in {many_songs}" in done.stdout
+    assert f"done      0 have a row in {tmp_path / 'out'}" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_done_is_said_before_anything_is(tmp_path, many_songs, quick):
+    twice = tmp_path / "twice.csv"
+    twice.write_text("track,path\n1,a.wav\n1,b.wav\n")
+    with pytest.raises(DatasetError, match="same id: 1"):
+        predict_collection(twice, tmp_path / "out", model=quick, id_column="track")
+    with pytest.raises(ParameterError, match="no option 'embeddings'"):
+        predict_collection(many_songs, tmp_path / "out", model=quick, embeddings=True)
+    with pytest.raises(ParameterError, match="songs_per_file must be at least 1"):
+        predict_collection(many_songs, tmp_path / "out", model=quick, songs_per_file=0)
+    assert not (tmp_path / "out").exists()
+    assert os.listdir(tmp_path) == ["twice.csv"]
+
+
+def test_an_object_store_is_read_from_and_written_to(cluster, tmp_path, many_songs, quick):
+    server = pytest.importorskip("moto.server", reason="moto (extra 'test') is not installed")
+    fs = pytest.importorskip("pyarrow.fs")
+    store = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    store.start()
+    try:
+        host, port = store.get_host_and_port()
+        s3 = fs.S3FileSystem(
+            access_key="any", secret_key="any", endpoint_override=f"http://{host}:{port}", allow_bucket_creation=True
+        )
+        s3.create_dir("music")
+        fs.copy_files(str(many_songs), "music/songs", destination_filesystem=s3)
+        options = {"model": quick, "filesystem": s3, "output_filesystem": s3, "progress": False, "songs_per_file": 8}
+        first = predict_collection("music/songs/a", "music/out", **options, block_bytes=60_000)
+        assert (first.predicted, first.failed) == (13, 1)
+        with pytest.raises(DatasetError, match="holds something else"):
+            predict_collection("music/songs/a", "music/songs", **options)
+        again = predict_collection("music/songs/**/*", "music/out", **options)
+        assert (again.songs, again.present, again.predicted, again.failed) == (26, 13, 26, 3)
+        table = pq.read_table("music/out", filesystem=s3).to_pylist()
+    finally:
+        store.stop()
+    rows = {row["id"]: row for row in table}
+    assert len(table) == len(rows) == 39
+    for name in ("00.wav", "a/00.wav"):
+        said = quick.predict(many_songs / "a" / "00.wav")
+        assert rows[name]["probability"] == pytest.approx(said.probability, abs=1e-5)
+    assert rows["broken.mp3"]["error"]["kind"] == "AudioFileError"

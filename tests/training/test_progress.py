@@ -1,0 +1,63 @@
+"""The time that training waits for data: taken rightly, told to the user, and short because a thread loads ahead."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from musgenre.training import progress
+from musgenre.training.data import _AheadLoader
+from musgenre.training.progress import Waiting
+
+
+def test_waiting_is_what_lies_between_the_batches(monkeypatch):
+    clock = iter([100.0, 103.0, 104.0, 106.0, 110.0, 200.0, 201.0, 202.0])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
+    waiting = Waiting()
+    assert waiting.share == 0
+    for batches in (2, 1):  # validation lies between the epochs and counts for neither
+        waiting.on_train_epoch_start(None, None)
+        for number in range(batches):
+            waiting.on_train_batch_start(None, None, "batch", number)
+            waiting.on_train_batch_end(None, None, None, "batch", number)
+    assert (waiting.waited_seconds, waiting.worked_seconds) == (3 + 2 + 1, 1 + 4 + 1)
+    assert waiting.share == pytest.approx(1 / 2)
+
+
+class Numbers(Dataset):
+    def __init__(self):
+        self.threads = set()
+        self.asked = []
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        self.threads.add(threading.get_ident())
+        self.asked.append(index)
+        return torch.tensor(index)
+
+
+def test_a_thread_loads_ahead_and_in_order():
+    numbers = Numbers()
+    loader = _AheadLoader(numbers, batch_size=4)
+    for _ in range(2):
+        assert torch.cat(list(loader)).tolist() == list(range(40))
+    assert threading.get_ident() not in numbers.threads
+    assert len(loader) == 10
+
+
+def test_no_more_than_two_batches_are_held_and_no_thread_stays():
+    before, numbers = threading.active_count(), Numbers()
+    batches = iter(_AheadLoader(numbers, batch_size=4))
+    next(batches)
+    deadline = time.monotonic() + 10
+    while len(numbers.asked) < 12 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert len(numbers.asked) == 12
+    batches.close()
+    assert threading.active_count() == before

@@ -1,0 +1,11 @@
+"""Mistakes that a type checker finds: each line that ends in a comment has the error that is named there."""
+
+import musgenre
+
+classifier = musgenre.GenreClassifier.from_pretrained(devise="cpu")  # call-arg
+classifier.predict(3)  # call-overload
+label: str = classifier.predict("song.mp3").lable  # attr-defined
+label = classifier.predict(["song.mp3"]).label  # attr-defined
+musgenre.GenreClassifier.from_pretrained("org/name", revision=3)  # arg-type
+musgenre.datasets.AudioFolder("music", group="artists.csv")  # call-arg
+musgenre.fine_tune()  # attr-defined
