@@ -131,10 +131,10 @@ def main() -> None:
         paths = make(folder, seconds=told.short)
         for size in told.sizes:
             table = manifest(folder / f"{size}.csv", paths, count=size)
-            found = measured("ray", table, workers=max(told.workers), songs_per_block=64)
-            print(
-                f"{size:>6} songs of {told.short:g} s: peak {found['peak'] / 2**20:.0f} MiB, {found['seconds']:.0f} s"
-            )
+            for how in ("loop", "ray"):
+                found = measured(how, table, workers=max(told.workers), songs_per_block=64)
+                figures = f"peak {found['peak'] / 2**20:.0f} MiB, {found['seconds']:.0f} s, {found['cpu']:.0f} CPU s"
+                print(f"{size:>6} songs of {told.short:g} s, {how:<4}: {figures}")
 
 
 def speed(folder: Path, told: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from musgenre.audio import load
 from musgenre.audio.options import ReadOptions
 from musgenre.classifier import GenreClassifier
 from musgenre.errors import MusgenreError
+from musgenre.scale import decoding
 from musgenre.scale.batches import predict_batch
 from musgenre.scale.decoding import decode_batch
 
-pytest.importorskip("pyarrow", reason="PyArrow (the extra 'scale') is not installed")
+pa = pytest.importorskip("pyarrow", reason="PyArrow (the extra 'scale') is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,21 @@ def test_decoding_apart_gives_the_same_within_its_bound(paths, alone, quick, lim
     assert (len(held) == 24) == (limit_bytes == 10**9)
     assert (len(held) > 0) == (limit_bytes > 1)
     assert_same(predict_batch(decoded, classifier=quick), alone, quick)
+
+
+def test_a_block_lets_go_of_the_samples(paths, monkeypatch):
+    decoded = decode_batch({"id": paths[:4], "path": paths[:4]}, sample_rate=8_000, limit_bytes=10**9)
+    held = [weakref.ref(samples) for samples in decoded["samples"]]
+    content = [samples.tobytes() for samples in decoded["samples"]]
+    decoded["samples"][1:1] = [None]
+    decoded |= {name: [*decoded[name], decoded[name][0]] for name in ("id", "path", "error", "seconds")}
+    monkeypatch.setattr(decoding, "decode_batch", lambda *_, **__: decoded)
+    table = decoding.decode_table(pa.table({"id": paths[:5], "path": paths[:5]}), options={})
+    table.validate(full=True)
+    assert table["samples"].to_pylist() == [content[0], None, *content[1:]]
+    decoded.clear()
+    del table
+    assert [samples() for samples in held] == [None] * 4
 
 
 def test_it_travels(paths, quick):

@@ -20,6 +20,13 @@ def run(name, *arguments, **options):
     return done.stdout
 
 
+def test_a_head_from_embeddings(cluster, tmp_path, genre_folder, monkeypatch):
+    monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path / "cache"))
+    said = run("head_from_embeddings.py", genre_folder, tmp_path / "work")
+    assert said.endswith("of 2 songs that were held back are right.\n")
+    assert musgenre.GenreClassifier.from_pretrained(tmp_path / "work" / "model").labels == ("drone", "hiss")
+
+
 def test_spark(tmp_path, many_songs, monkeypatch):
     pytest.importorskip("pyspark", reason="pyspark is not installed")
     if shutil.which("java") is None:

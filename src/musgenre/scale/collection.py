@@ -112,7 +112,7 @@ class _Pipeline:
         if cpus < 2:
             raise ParameterError(f"Ray has {cpus} CPU, and needs two; start it with at least num_cpus=2.")
         most = self.options.workers or gpus or cpus
-        with data.DataContext.current(self._context(data)):
+        with data.DataContext.current(self._context(data, workers=most)):
             songs = data.read_parquet(self.place.songs, filesystem=self.place.filesystem)
             songs = songs.repartition(target_num_rows_per_block=self.options.songs_per_block)
             songs = songs.map_batches(
@@ -137,12 +137,16 @@ class _Pipeline:
                 schema=self.place.schema,
             )
 
-    def _context(self, data: Any) -> Any:
+    def _context(self, data: Any, *, workers: int) -> Any:
         context = data.DataContext.get_current().copy()
         # More than any block has, so that Ray never divides one: where it did would depend on what was in it.
         context.target_max_block_size = 2 * self.options.block_bytes
         # The second way of reading Parquet starts a dozen processes for the sake of a list of songs.
         context.use_datasource_v2 = False
+        # So that samples do not wait by the gigabyte where decoding is faster than the network.
+        context.execution_options.resource_limits = data.ExecutionResources.for_limits(
+            object_store_memory=2 * self.options.block_bytes * workers
+        )
         context.enable_progress_bars = self.options.progress
         context.checkpoint_config = needed("ray.data.checkpoint").CheckpointConfig(
             "id",
