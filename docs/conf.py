@@ -45,7 +45,9 @@ myst_heading_anchors = 3
 
 # The API reference. Types stand in annotations only: "Returns" is prose, and "Shape" a section of the project's own.
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True}
+# scikit-learn makes such methods for every estimator, with text that refers to its own documentation.
+_REQUESTS = [f"set_{method}_request" for method in ("fit", "predict", "predict_proba", "score", "transform")]
+autodoc_default_options = {"members": True, "exclude-members": ",".join(_REQUESTS)}
 autosummary_generate = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -65,11 +67,13 @@ nitpick_ignore_regex = [
 ]
 nitpick_ignore = [
     # Attributes that are described in a list, or with the constructor's parameters, have no place to link to.
-    *[("py:attr", name) for name in ("expects", "labels", "missing", "out_features", "sample_rate")],
+    *[("py:attr", name) for name in ("expects", "labels", "missing", "named_weights", "out_features", "sample_rate")],
     # Type variables, and types that are imported for type checkers only.
     *[("py:class", name) for name in ("musgenre.registry.F", "musgenre.registry.T", "musgenre.specs.Spec")],
     *[("py:class", name) for name in ("musgenre.parallel.R", "musgenre.parallel.T", "musgenre.inference.Network")],
-    *[("py:class", name) for name in ("Axes", "npt.ArrayLike", "Path", "Self")],
+    *[("py:class", name) for name in ("Axes", "npt.ArrayLike", "Path", "Projection", "Self", "musgenre.deprecation.F")],
+    # scikit-learn's.
+    ("py:exc", "NotFittedError"),
     # Lightning's and rich's.
     *[("py:class", name) for name in ("Callback", "Group", "Logger", "Strategy", "Trainer")],
 ]

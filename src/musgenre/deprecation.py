@@ -66,7 +66,7 @@ def renamed(old: str, new: str, *, since: str, until: str) -> Callable[[F], F]:
         >>> with warnings.catch_warnings(record=True) as caught:
         ...     warnings.simplefilter("always")
         ...     seconds(16_000, rate=8_000), str(caught[0].message)
-        (2.0, "seconds(rate=) is deprecated since musgenre 0.2 and will be removed in 0.4: use sample_rate=.")
+        (2.0, 'seconds(rate=) is deprecated since musgenre 0.2 and will be removed in 0.4: use sample_rate=.')
     """
 
     def decorate(function: F) -> F:

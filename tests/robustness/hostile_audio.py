@@ -288,6 +288,12 @@ def outcome(classifier: Any, source: Source, folder: Path | None) -> str:
     return "Prediction"
 
 
+def own_peak() -> int:
+    """Returns the most memory that this process has had, in bytes; getrusage counts that of who started it as well."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--every", type=int, default=1)
@@ -313,7 +319,7 @@ def main() -> int:
             failures[name] = f"{seconds:.1f} s"
         slowest = max(slowest, (round(seconds, 2), name))
         results[result] += 1
-    peak = 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    peak = max(own_peak(), 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
     summary = {"inputs": results.total(), "results": dict(results), "slowest": slowest, "peak_mib": peak >> 20}
     sys.stdout.write(json.dumps({**summary, "failures": failures}) + "\n")
     return 1 if failures or peak > LIMIT_BYTES else 0

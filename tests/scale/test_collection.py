@@ -11,7 +11,9 @@ import time
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from musgenre.cli.main import app
 from musgenre.errors import DatasetError, MusgenreError, ParameterError
 from musgenre.scale import predict_collection
 
@@ -125,50 +127,53 @@ def test_two_workers_and_a_node_are_lost(cluster, tmp_path, good, slow):
 
 
 def test_ctrl_c_and_a_killed_driver_leave_what_the_next_run_completes(cluster, tmp_path, good, quick):
-    output = tmp_path / "out"
-    quick.save_pretrained(tmp_path / "model")
-    place = manifest(tmp_path, good, count=240)
-    command = [sys.executable, "-c", TAG, "tag", place, "--output", output, "--model", tmp_path / "model"]
+    output, model = tmp_path / "out", tmp_path / "model"
+    quick.save_pretrained(model)
+    place = manifest(tmp_path, good, count=160)
+    told = {"model": quick, "id_column": "track", "workers": 1, "progress": False}
+
+    thread, failures = when_rows_are_there(output, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        predict_collection(place, output, songs_per_file=8, **told)
+    thread.join()
+    assert not failures
+
+    command = [sys.executable, "-c", TAG, "tag", place, "--output", output, "--model", model]
     command += ["--id-column", "track", "--songs-per-file", "8", "--workers", "1"]
+    process = subprocess.Popen([*map(str, command)], stderr=subprocess.DEVNULL)
+    files = len(list(output.glob("*.parquet"))) + 2
+    thread, failures = when_rows_are_there(output, process.kill, files=files)
+    try:
+        assert process.wait(timeout=300) == -signal.SIGKILL
+    finally:
+        process.kill()
+    thread.join()
+    assert not failures
 
-    def stopped(by, *, files):
-        process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
-        thread, failures = when_rows_are_there(output, lambda: process.send_signal(by), files=files)
-        try:
-            _, said = process.communicate(timeout=300)
-        finally:
-            process.kill()
-        thread.join()
-        assert not failures
-        return process.returncode, said
-
-    code, said = stopped(signal.SIGINT, files=1)
-    assert code == 130
-    assert f"stopped; {output} is whole as far as it goes" in said
-    code, _ = stopped(signal.SIGKILL, files=len(list(output.glob("*.parquet"))) + 2)
-    assert code == -signal.SIGKILL
-    report = predict_collection(
-        place, output, model=quick, id_column="track", songs_per_file=40, workers=1, progress=False
-    )
-    assert 0 < report.present < 240
-    assert report.present + report.predicted == 240
-    assert sorted(pq.read_table(output)["id"].to_pylist()) == sorted(f"song {number}" for number in range(240))
+    report = predict_collection(place, output, **told)
+    assert 16 < report.present < 160
+    assert report.present + report.predicted == 160
+    assert sorted(pq.read_table(output)["id"].to_pylist()) == sorted(f"song {number}" for number in range(160))
 
 
 def test_a_dry_run_prints_the_plan_and_does_nothing(tmp_path, many_songs, quick):
     quick.save_pretrained(tmp_path / "model")
-    command = [sys.executable, "-c", TAG, "tag", many_songs, "--output", tmp_path / "out", "--dry-run"]
-    done = subprocess.run(
-        [*map(str, command), "--model", str(tmp_path / "model")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"songs     26 in {many_songs}" in done.stdout
-    assert f"done      0 have a row in {tmp_path / 'out'}" in done.stdout
+    command = ["tag", many_songs, "--output", tmp_path / "out", "--model", tmp_path / "model", "--dry-run"]
+    done = CliRunner().invoke(app, [*map(str, command)], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert f"songs     26 in {many_songs}" in done.output
+    assert f"done      0 have a row in {tmp_path / 'out'}" in done.output
     assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_at_the_command_says_how_to_go_on(monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("musgenre.scale.collection.predict_collection", stop)
+    done = CliRunner().invoke(app, ["tag", "music", "--output", "tags"])
+    assert done.exit_code == 130
+    assert "stopped; tags is whole as far as it goes. Go on by the same command." in done.output
 
 
 def test_what_cannot_be_done_is_said_before_anything_is(tmp_path, many_songs, quick):

@@ -55,8 +55,8 @@ def plot_saliency(
         >>> ax = plot_saliency([[0, 1], [0, 0]], spectrogram=[[0, 1], [2, 3]], seconds=(6.0, 9.0))
         >>> [image.get_array().tolist() for image in ax.images]
         [[[0.0, 1.0], [2.0, 3.0]], [[0.0, 1.0], [0.0, 0.0]]]
-        >>> ax.get_xlim()
-        (6.0, 9.0)
+        >>> [float(seconds) for seconds in ax.get_xlim()]
+        [6.0, 9.0]
     """
     weights, cells = np.asarray(saliency, dtype=np.float64), np.asarray(spectrogram, dtype=np.float64)
     if weights.shape != cells.shape or cells.ndim != 2 or not cells.size:

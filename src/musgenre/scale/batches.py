@@ -60,8 +60,8 @@ def predict_batch(
         >>> columns = predict_batch({"id": ["noise"], "samples": [np.random.default_rng(0).normal(size=66_150)]})
         >>> columns["id"], columns["duration_seconds"], columns["error"]
         (['noise'], [3.0], [None])
-        >>> predict_batch({"path": ["nowhere.wav"]})["error"]
-        [{'kind': 'AudioFileError', 'message': 'nowhere.wav: there is no such file; check the path.'}]
+        >>> predict_batch({"path": ["/nowhere.wav"]})["error"]
+        [{'kind': 'AudioFileError', 'message': '/nowhere.wav: there is no such file; check the path.'}]
     """
     model = classifier or GenreClassifier.from_pretrained()
     tracks = _tracks(batch)
