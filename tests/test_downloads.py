@@ -87,7 +87,7 @@ class TestCacheDirectory:
 
 
 class TestFetch:
-    @pytest.mark.parametrize("sha256", [None, CHECKSUM, CHECKSUM.upper()])
+    @pytest.mark.parametrize("sha256", [None, CHECKSUM, CHECKSUM.upper()], ids=["none", "small letters", "capitals"])
     def test_once(self, address, cache, asked, sha256):
         for _ in range(3):
             path = fetch(f"{address}/file", "net", "weights.h5", sha256=sha256)
