@@ -110,7 +110,7 @@ for name, mean in zip(names, np.mean(rows, axis=0), strict=True):
 
 # %%
 # Without the cells that integrated gradients name, little is left of the genre: they are what the answer hangs on.
-# Those that Grad-CAM names are no better than any others here: its regions are wide, and much in them does not matter.
+# Those that Grad-CAM names matter less: its regions are wide, and much in them could as well be missing.
 # So take its picture for a first look, and integrated gradients for an answer.
 
 # %%
