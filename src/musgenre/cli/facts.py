@@ -12,7 +12,7 @@ from typing import Any
 
 from musgenre.registry import Registry
 
-_OF_MUSGENRE = {"bench", "dev", "docs", "lint", "test"}
+_OF_MUSGENRE = {"app-test", "bench", "dev", "docs", "lint", "test"}
 """Extras for those who work on musgenre itself."""
 
 
