@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ def ahead(items: Iterable[T], *, depth: int = 2) -> Generator[T, None, None]:
 
 @contextlib.contextmanager
 def one_core_workers(count: int) -> Iterator[Workers]:
-    """Gives threads in which PyTorch computes on one core each.
+    """Gives threads in which PyTorch computes on one core each; they are kept for the next who asks.
 
     Two threads that work on a window each are done sooner than two that share every window, for these have to wait
     for one another several hundred times, and wait long where a third thread, such as the decoder's, wants the core.
@@ -48,9 +50,18 @@ def one_core_workers(count: int) -> Iterator[Workers]:
         return
     import torch
 
-    intra_op_threads = torch.get_num_threads()
-    with ThreadPoolExecutor(count, initializer=_compute_on_one_core, initargs=(intra_op_threads,)) as pool:
-        yield Workers(pool, pending=2 * count)
+    yield Workers(_pool(count, torch.get_num_threads()), pending=2 * count)
+
+
+@functools.cache
+def _pool(count: int, intra_op_threads: int) -> ThreadPoolExecutor:
+    """Returns threads that are kept: the memory and the plans of a thread that has computed before are warm."""
+    return ThreadPoolExecutor(count, initializer=_compute_on_one_core, initargs=(intra_op_threads,))
+
+
+# A forked process has none of its parent's threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 class Workers:
@@ -88,8 +99,7 @@ def _cancelled_at_the_end(waiting: deque[Future[R]]) -> Iterator[None]:
     try:
         yield
     finally:
-        for future in waiting:
-            future.cancel()
+        wait([future for future in waiting if not future.cancel()])
 
 
 def _compute_on_one_core(elsewhere: int) -> None:

@@ -152,19 +152,44 @@ class _Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's 
         self._most = most
         self._taken = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # PyTorch would load its compiler, which takes half as long as PyTorch itself, to keep it away from this.
+        return False
+
     def __torch_dispatch__(self, *call: Any) -> Any:
         func, _, args, kwargs = (*call, None)[:4]
         kwargs = kwargs or {}
+        named = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
         # What is told the device has no tensor to take it from.
         makes = any(argument.name == "device" for argument in func._schema.arguments)
         if makes and not any(isinstance(value, torch.Tensor) for value in args):
-            self._take(func(*args, **{**kwargs, "device": torch.device("meta")}))
+            shape = _shape(named)
+            if shape is None:
+                shape = tuple(func(*args, **{**kwargs, "device": torch.device("meta")}).shape)
+            self._take(shape, dtype=named.get("dtype") or torch.float64)
         return func(*args, **kwargs)
 
-    def _take(self, made: torch.Tensor) -> None:
-        self._taken += made.nbytes
+    def _take(self, shape: tuple[int, ...], *, dtype: torch.dtype) -> None:
+        self._taken += math.prod(shape) * dtype.itemsize
         if self._taken > self._most:
             raise ConfigError(
                 f"The configuration asks for tensors of more than {self._most:,} bytes, far beyond its weights: the "
-                f"one of shape {tuple(made.shape)} is not made. It is damaged, or made to fill the memory."
+                f"one of shape {shape} is not made. It is damaged, or made to fill the memory."
             )
+
+
+def _shape(named: dict[str, Any]) -> tuple[int, ...] | None:
+    """Returns the shape that an operation's arguments ask for, where it can be told from their names.
+
+    PyTorch could always tell, but loads its compiler for some, which takes half as long as PyTorch itself.
+    """
+    if "size" in named:
+        return tuple(named["size"])
+    for name in ("window_length", "steps"):
+        if name in named:
+            return (int(named[name]),)
+    if "end" in named:
+        step = named.get("step", 1) or 1
+        return (max(0, math.ceil((named["end"] - named.get("start", 0)) / step)),)
+    return None

@@ -18,7 +18,7 @@ from musgenre.functional.checks import check_positive, check_size
 from musgenre.functional.pieces import by_pieces, mel_of_frames
 from musgenre.functional.spectrum import check_waveform, power_spectrogram
 
-_GROUP_BANDS = 8
+_GROUP_BANDS = 16
 """Bands multiplied together: fewer are more products than they save, more are mostly zeros."""
 
 # Slaney's scale (Auditory Toolbox, 1998): linear up to 1,000 Hz, then 27 mels for each factor of 6.4.
@@ -85,8 +85,8 @@ def mel_groups(filterbank: Tensor) -> tuple[tuple[slice, slice], ...]:
         Pairs of slices ``(bands, bins)``; outside of all of them ``filterbank[bands, bins]`` is zero.
 
     Example:
-        >>> mel_groups(mel_filterbank(sample_rate=22_050, n_mels=16))
-        ((slice(0, 8, None), slice(1, 204, None)), (slice(8, 16, None), slice(167, 1024, None)))
+        >>> mel_groups(mel_filterbank(sample_rate=22_050, n_mels=32))
+        ((slice(0, 16, None), slice(1, 194, None)), (slice(16, 32, None), slice(175, 1024, None)))
     """
     groups = []
     for start in range(0, len(filterbank), _GROUP_BANDS):
