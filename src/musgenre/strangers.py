@@ -167,7 +167,8 @@ class _Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's 
             shape = _shape(named)
             if shape is None:
                 shape = tuple(func(*args, **{**kwargs, "device": torch.device("meta")}).shape)
-            self._take(shape, dtype=named.get("dtype") or torch.float64)
+            # Integers that are not told their type take twice as much as is counted: the bound is not that narrow.
+            self._take(shape, dtype=named.get("dtype") or torch.get_default_dtype())
         return func(*args, **kwargs)
 
     def _take(self, shape: tuple[int, ...], *, dtype: torch.dtype) -> None:
