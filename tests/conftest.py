@@ -12,6 +12,12 @@ import soundfile
 import torch
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Gives every test the same random numbers, so that one that failed fails again when it is looked at."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def waveform() -> np.ndarray:
     """Six seconds of two channels at 44,100 Hz, ``(samples, channels)``: gliding tones, a beat and noise."""
