@@ -1,10 +1,10 @@
 """Measures ``predict_collection`` beside the plain loop, on synthetic songs and the same cores.
 
-    python benchmarks/scale.py --songs 400 --sizes 1000 10000
+    python benchmarks/scale.py --songs 800 --sizes 1000 10000
 
 For 1 and 2 workers, each on a core of its own: songs a second, seconds of processor time a song, and what Ray costs on
-top of ``predict_iter``. The start (processes, imports, the model) is taken out, as the difference between a run of all
-songs and one of a quarter of them, and told apart. Then the peak memory of all processes together, for collections of
+top of ``predict_iter``, all between the moments at which a fifth and four fifths of the songs were done. The start
+(processes, imports, the model) is told apart. Then the peak memory of all processes together, for collections of
 several sizes. On a machine that does other things as well only the loop's processor time means something: Ray's own
 processes take some all the time, the more the longer a run has to wait.
 """
@@ -30,6 +30,7 @@ import soundfile
 
 FILES = 16
 RATE = 44_100
+PARTS = 5  # in which the rows are written; each file costs Ray a task, so not many
 
 
 def make(folder: Path, *, seconds: float) -> list[Path]:
@@ -63,33 +64,60 @@ def child(told: dict[str, Any]) -> None:
         classifier = GenreClassifier.from_pretrained(device="cpu")
         with open(told["manifest"], newline="") as file:
             paths = [row["path"] for row in csv.DictReader(file)]
-        for _ in classifier.predict_iter(paths):
-            pass
+        Path(told["output"]).mkdir()
+        for number, _ in enumerate(classifier.predict_iter(paths), start=1):
+            if number % told["songs_per_file"] == 0:
+                Path(told["output"], f"{number}.parquet").touch()
         return
     from musgenre.scale import predict_collection
 
-    options = {"workers": len(told["cores"]), "songs_per_block": told["songs_per_block"], "progress": False}
+    options = {name: told[name] for name in ("songs_per_block", "songs_per_file")}
+    options |= {"workers": len(told["cores"]), "progress": False}
     predict_collection(told["manifest"], told["output"], id_column="track", **options)
 
 
-def measured(how: str, place: Path, *, workers: int, songs_per_block: int = 4) -> dict[str, float]:
-    """Seconds, processor seconds and peak bytes of a process and all that it starts."""
+def measured(
+    how: str, place: Path, *, songs: int, workers: int, songs_per_block: int, memory: bool = False
+) -> dict[str, float]:
+    """Songs a second, processor seconds a song, seconds at the start and in all, and peak bytes if ``memory``.
+
+    Looking at the memory takes a good part of a core itself, so that it has no place where speed is measured.
+    """
     with tempfile.TemporaryDirectory() as output:
-        told = {"how": how, "manifest": str(place), "output": f"{output}/rows", "songs_per_block": songs_per_block}
-        told |= {"cores": sorted(os.sched_getaffinity(0))[:workers]}
-        begun = time.perf_counter()
+        told: dict[str, Any] = {"how": how, "manifest": str(place), "output": f"{output}/rows"}
+        told |= {
+            "songs_per_block": songs_per_block,
+            "cores": sorted(os.sched_getaffinity(0))[:workers],
+            "songs_per_file": songs // PARTS,
+        }
         environment = {**os.environ, "OMP_NUM_THREADS": str(workers), "RAY_raylet_start_wait_time_s": "180"}
         environment |= {"RAY_worker_niceness": "0"}  # as the plain loop's
         command = [sys.executable, __file__, "--child", json.dumps(told)]
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
-            spent, peak = watched(psutil.Process(process.pid), process)
+            moments, peak = watched(process, Path(told["output"]), memory=memory)
         if process.returncode:
             raise SystemExit(f"{how} ended with {process.returncode}; run it by hand: {' '.join(command)}")
-        return {"seconds": time.perf_counter() - begun, "cpu": spent, "peak": peak}
+    (first, begun, spent), (last, ended, spent_by_then) = (
+        next(moment for moment in moments if moment[0] >= share * PARTS) for share in (0.2, 0.8)
+    )
+    between = (last - first) * (songs // PARTS)
+    rate = between / (ended - begun)
+    return {
+        "rate": rate,
+        "cpu": (spent_by_then - spent) / between,
+        "start": begun - first * (songs // PARTS) / rate,
+        "seconds": moments[-1][1],
+        "peak": peak,
+    }
 
 
-def watched(root: psutil.Process, process: subprocess.Popen[bytes]) -> tuple[float, float]:
+def watched(
+    process: subprocess.Popen[bytes], output: Path, *, memory: bool
+) -> tuple[list[tuple[int, float, float]], float]:
+    """How many parts were done when, and after how much processor time; and the peak of the memory."""
+    root, begun = psutil.Process(process.pid), time.perf_counter()
     spent: dict[tuple[int, float], float] = {}
+    moments = []
     peak = 0.0
     while process.poll() is None:
         total = 0.0
@@ -97,10 +125,13 @@ def watched(root: psutil.Process, process: subprocess.Popen[bytes]) -> tuple[flo
             with contextlib.suppress(psutil.Error):  # it has ended by now
                 times = one.cpu_times()
                 spent[one.pid, one.create_time()] = times.user + times.system
-                total += one.memory_full_info().pss
+                total += one.memory_full_info().pss if memory else 0
+        parts = len(list(output.glob("*.parquet")))
+        moments.append((parts, time.perf_counter() - begun, sum(spent.values())))
         peak = max(peak, total)
         time.sleep(0.5)
-    return sum(spent.values()), peak
+    moments.append((PARTS, time.perf_counter() - begun, sum(spent.values())))
+    return moments, peak
 
 
 def family(root: psutil.Process) -> Iterator[psutil.Process]:
@@ -113,7 +144,7 @@ def family(root: psutil.Process) -> Iterator[psutil.Process]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--songs", type=int, default=400, help="songs of 30 s for speed")
+    parser.add_argument("--songs", type=int, default=800, help="songs of 30 s for speed")
     parser.add_argument("--seconds", type=float, default=30.0, help="their length")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--block", type=int, default=16, help="songs a block, for speed")
@@ -132,30 +163,27 @@ def main() -> None:
         for size in told.sizes:
             table = manifest(folder / f"{size}.csv", paths, count=size)
             for how in ("loop", "ray"):
-                found = measured(how, table, workers=max(told.workers), songs_per_block=64)
-                figures = f"peak {found['peak'] / 2**20:.0f} MiB, {found['seconds']:.0f} s, {found['cpu']:.0f} CPU s"
+                found = measured(how, table, songs=size, workers=max(told.workers), songs_per_block=64, memory=True)
+                figures = f"peak {found['peak'] / 2**20:.0f} MiB, {found['seconds']:.0f} s"
                 print(f"{size:>6} songs of {told.short:g} s, {how:<4}: {figures}")
 
 
 def speed(folder: Path, told: argparse.Namespace) -> None:
-    paths = make(folder, seconds=told.seconds)
-    few, many = (manifest(folder / f"{n}.csv", paths, count=n) for n in (told.songs // 4, told.songs))
-    between = told.songs - told.songs // 4
-    rates: dict[tuple[str, int], float] = {}
+    table = manifest(folder / "all.csv", make(folder, seconds=told.seconds), count=told.songs)
+    found: dict[tuple[str, int], dict[str, float]] = {}
     print("workers  how   songs/s  CPU s/song  start s")
     for workers in told.workers:
-        costs = {}
         for how in ("loop", "ray"):
-            options = {"workers": workers, "songs_per_block": told.block}
-            small, whole = (measured(how, table, **options) for table in (few, many))
-            rates[how, workers] = between / (whole["seconds"] - small["seconds"])
-            costs[how] = (whole["cpu"] - small["cpu"]) / between
-            start = small["seconds"] - (told.songs // 4) / rates[how, workers]
-            print(f"{workers:>7}  {how:<4} {rates[how, workers]:>8.2f} {costs[how]:>11.4f} {start:>8.1f}")
-        over = rates["loop", workers] / rates["ray", workers] - 1
-        print(f"         overhead of Ray: {over:+.0%} of time, {costs['ray'] / costs['loop'] - 1:+.0%} of the CPU time")
+            one = measured(how, table, songs=told.songs, workers=workers, songs_per_block=told.block)
+            found[how, workers] = one
+            print(f"{workers:>7}  {how:<4} {one['rate']:>8.2f} {one['cpu']:>11.4f} {one['start']:>8.1f}")
+        loop, ray = (found[how, workers] for how in ("loop", "ray"))
+        over, more = loop["rate"] / ray["rate"] - 1, ray["cpu"] / loop["cpu"] - 1
+        print(f"         overhead of Ray: {over:+.0%} of time, {more:+.0%} of the CPU time")
     if {1, 2} <= set(told.workers):
-        print(f"second worker: {rates['ray', 2] / rates['ray', 1] - 1:.0%} of the first one's songs on top")
+        for how in ("loop", "ray"):
+            more = found[how, 2]["rate"] / found[how, 1]["rate"] - 1
+            print(f"second worker, {how}: {more:.0%} of the first one's songs on top")
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def main() -> None:
     scores = {
         "cv_accuracy": validation.accuracy.mean,
         "cv_accuracy_seed_deviation": validation.accuracy.seed_deviation or 0.0,
-        "cv_macro_f1": validation.macro_f1.mean,
+        "cv_macro_f1": float(np.mean([of.macro_f1 for of in validation.pooled])),
         "cv_calibration_error": calibration_error(np.sum([of.reliability for of in validation.pooled], axis=0)),
     }
     config = replace(

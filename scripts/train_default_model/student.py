@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -39,8 +39,10 @@ class Settings:
     Attributes:
         hearing_steps: Steps of the first part, on free music.
         hearing_rate: Its highest learning rate; one cycle.
+        hearing_warm_up: Share of its steps in which the rate rises.
         steps: Steps of the second part.
         learning_rate: Its highest learning rate; one cycle.
+        warm_up: Share of its steps in which the rate rises.
         batch_size: Clips a step.
         music: How many of them are free music in the second part, so that the student does not forget it; their genres
             are what the teacher says.
@@ -56,8 +58,10 @@ class Settings:
 
     hearing_steps: int = 20_000
     hearing_rate: float = 1e-3
+    hearing_warm_up: float = 0.05
     steps: int = 2_000
     learning_rate: float = 1e-3
+    warm_up: float = 0.1
     batch_size: int = 24
     music: int = 8
     music_share: float = 0.5
@@ -140,7 +144,7 @@ def learn_to_hear(config: ModelConfig, music: Mixtures, *, scores: nn.Linear, se
     course = _Course(GenreNetwork.from_config(config), scores=scores, settings=settings)
     course.standardise_by(torch.from_numpy(known))
     batches = _Batches([(lessons, settings.batch_size)], frames=settings.frames, seed=0)
-    _fit(course, batches, steps=settings.hearing_steps, rate=settings.hearing_rate)
+    _fit(course, batches, _Cycle(settings.hearing_steps, settings.hearing_rate, settings.hearing_warm_up))
     return {name: value for name, value in course.state_dict().items() if not name.startswith("network.head.")}
 
 
@@ -165,15 +169,21 @@ def train(
     course = _Course(network, scores=nn.Linear(units, classes), settings=settings)
     course.load_state_dict({**course.state_dict(), **hearing})
     batches = _Batches(lessons, frames=settings.frames, seed=seed)
-    _fit(course, batches, steps=settings.steps, rate=settings.learning_rate)
+    _fit(course, batches, _Cycle(settings.steps, settings.learning_rate, settings.warm_up))
     return network.eval()
 
 
-def _fit(course: _Course, batches: _Batches, *, steps: int, rate: float) -> None:
+class _Cycle(NamedTuple):
+    steps: int
+    rate: float
+    warm_up: float
+
+
+def _fit(course: _Course, batches: _Batches, cycle: _Cycle) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    course.steps, course.rate = steps, rate
+    course.cycle = cycle
     trainer = pl.Trainer(
-        max_steps=steps,
+        max_steps=cycle.steps,
         precision="bf16-mixed",
         gradient_clip_val=2.0,
         logger=False,
@@ -237,7 +247,7 @@ class _Course(pl.LightningModule):
         self.register_buffer("logits_mean", torch.zeros(scores.out_features))
         self.register_buffer("logits_deviation", torch.ones(scores.out_features))
         self.masks = nn.Sequential(FrequencyMask(settings.frequency_mask), TimeMask(settings.time_mask))
-        self.steps, self.rate = 0, 0.0
+        self.cycle = _Cycle(0, 0.0, 0.0)
 
     @torch.no_grad()
     def standardise_by(self, embeddings: Tensor) -> None:
@@ -272,6 +282,7 @@ class _Course(pl.LightningModule):
         others = [parameter for parameter in learning if parameter.ndim < 2]
         decay = self.settings.weight_decay
         groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=self.rate)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=self.steps, pct_start=0.1)
+        steps, rate, warm_up = self.cycle
+        optimizer = torch.optim.AdamW(groups, lr=rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=warm_up)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

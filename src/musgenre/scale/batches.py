@@ -47,7 +47,7 @@ def predict_batch(
         classifier: The classifier; ``None`` loads the one in the package, at each call.
         embedding: Whether the mean of the backbone's vectors is wanted.
         windows: Whether what was said of each window is wanted.
-        batch_size: Windows that go through the network together, of whichever songs; by default 5 on a CPU, 64 on a
+        batch_size: Windows that go through the network together, of whichever songs; by default 10 on a CPU, 64 on a
             GPU.
         filesystem: PyArrow's file system of those paths that are no URIs; ``None`` is the local disk.
 
@@ -69,7 +69,7 @@ def predict_batch(
         _windows(tracks, model, filesystem=filesystem),
         _asked(model, embedding=embedding),
         workers=Workers(),
-        batch_size=batch_size or batch_size_for(model.device),
+        batch_size=batch_size or batch_size_for(model.device, shared=False),
         device=model.device,
     )
     for places, (probabilities, vectors, seconds) in answered:

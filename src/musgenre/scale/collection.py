@@ -128,7 +128,7 @@ class _Pipeline:
                 # The CPUs are the decoders'. Actors that counted as well would leave none where there are few.
                 num_cpus=0,
                 num_gpus=1 if gpus else 0,
-                compute=data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),
+                compute=data.ActorPoolStrategy(size=most),
             )
             songs.write_parquet(
                 self.place.path,
@@ -198,7 +198,7 @@ def _connected() -> Iterator[None]:
 
 def _plan(place: Output, classifier: GenreClassifier, *, options: CollectionOptions) -> str:
     revision = place.schema.metadata[b"musgenre.revision"].decode()
-    windows = options.batch_size or f"{batch_size_for(classifier.device)} (64 on a GPU)"
+    windows = options.batch_size or f"{batch_size_for(classifier.device, shared=False)} (64 on a GPU)"
     workers = options.workers or "one actor a GPU, or one a CPU where there is none"
     return "\n".join(
         [
