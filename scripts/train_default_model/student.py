@@ -144,7 +144,7 @@ def learn_to_hear(config: ModelConfig, music: Mixtures, *, scores: nn.Linear, se
     course = _Course(GenreNetwork.from_config(config), scores=scores, settings=settings)
     course.standardise_by(torch.from_numpy(known))
     batches = _Batches([(lessons, settings.batch_size)], frames=settings.frames, seed=0)
-    _fit(course, batches, _Cycle(settings.hearing_steps, settings.hearing_rate, settings.hearing_warm_up))
+    _fit(course, batches, cycle=_Cycle(settings.hearing_steps, settings.hearing_rate, settings.hearing_warm_up))
     return {name: value for name, value in course.state_dict().items() if not name.startswith("network.head.")}
 
 
@@ -169,7 +169,7 @@ def train(
     course = _Course(network, scores=nn.Linear(units, classes), settings=settings)
     course.load_state_dict({**course.state_dict(), **hearing})
     batches = _Batches(lessons, frames=settings.frames, seed=seed)
-    _fit(course, batches, _Cycle(settings.steps, settings.learning_rate, settings.warm_up))
+    _fit(course, batches, cycle=_Cycle(settings.steps, settings.learning_rate, settings.warm_up))
     return network.eval()
 
 
@@ -179,7 +179,7 @@ class _Cycle(NamedTuple):
     warm_up: float
 
 
-def _fit(course: _Course, batches: _Batches, cycle: _Cycle) -> None:
+def _fit(course: _Course, batches: _Batches, *, cycle: _Cycle) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     course.cycle = cycle
     trainer = pl.Trainer(
