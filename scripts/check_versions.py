@@ -28,7 +28,14 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 TOLERANCE = 1e-3
 RATE = 22_050
-TESTS = ("tests/robustness/test_numbers.py", "tests/test_classifier.py", "tests/test_weights.py", "tests/audio")
+TESTS = (
+    "tests/robustness/test_numbers.py",
+    *(f"tests/{name}" for name in ("audio", "datasets", "features", "training", "transforms")),
+    *(
+        f"tests/test_{name}.py"
+        for name in ("classifier", "evaluation", "finetuning", "functional", "metrics", "weights")
+    ),
+)
 SHOWN = ("torch", "numpy", "soundfile", "soxr", "safetensors")
 BOUND = re.compile(r"([\w.-]+)(?:\[[^\]]*\])?>=([\w.]+)")
 

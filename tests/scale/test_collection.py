@@ -94,6 +94,19 @@ def test_every_song_has_the_row_that_predict_gives(cluster, tmp_path, many_songs
         predict_collection(many_songs, tmp_path / "out", model=quick)
 
 
+def test_a_cluster_with_fewer_gpus_than_workers(cluster, tmp_path, many_songs, quick):
+    node = cluster.add_node(num_gpus=1, **NODE)  # said to have one; where there is none, the actors take the CPU
+    cluster.wait_for_nodes()
+    try:
+        report = predict_collection(many_songs, tmp_path / "out", model=quick, workers=2, progress=False)
+    finally:
+        cluster.remove_node(node)
+    assert (report.songs, report.predicted, report.failed) == (26, 26, 2)
+    expected = {name: quick.predict(many_songs / name, on_error="return") for name in rows_of(tmp_path / "out")}
+    labels = {name: None if isinstance(said, MusgenreError) else said.label for name, said in expected.items()}
+    assert {name: row["label"] for name, row in rows_of(tmp_path / "out").items()} == labels
+
+
 def test_two_workers_and_a_node_are_lost(cluster, tmp_path, good, slow):
     import psutil
 

@@ -123,7 +123,8 @@ class _Pipeline:
             songs = songs.map_batches(
                 _Predictor,
                 fn_constructor_kwargs=self.told,
-                batch_size=None,
+                # A whole block. With GPUs Ray wants a number, and may join blocks that have fewer songs.
+                batch_size=self.options.songs_per_block if gpus else None,
                 batch_format="pyarrow",
                 # The CPUs are the decoders'. Actors that counted as well would leave none where there are few.
                 num_cpus=0,
