@@ -293,9 +293,8 @@ class TestBootstrap:
         ours = bootstrap_interval(
             lambda rows: float(np.median(values[rows])), groups=[str(i) for i in range(80)], draws=4_000
         )
-        theirs = scipy.stats.bootstrap(
-            (values,), np.median, method="percentile", n_resamples=4_000, rng=np.random.default_rng(3)
-        ).confidence_interval
+        # Without a seed, whose name has changed: the ends move by less than half of the tolerance.
+        theirs = scipy.stats.bootstrap((values,), np.median, method="percentile", n_resamples=4_000).confidence_interval
         assert ours == pytest.approx((theirs.low, theirs.high), abs=0.05)
 
     def test_groups_are_drawn_whole(self):
