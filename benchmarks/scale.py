@@ -100,12 +100,13 @@ def measured(
     (first, begun, spent), (last, ended, spent_by_then) = (
         next(moment for moment in moments if moment[0] >= share * PARTS) for share in (0.2, 0.8)
     )
-    between = (last - first) * (songs // PARTS)
+    part = songs // PARTS
+    between = (last - first) * part
     rate = between / (ended - begun)
     return {
         "rate": rate,
         "cpu": (spent_by_then - spent) / between,
-        "start": begun - first * (songs // PARTS) / rate,
+        "start": begun - first * part / rate,
         "seconds": moments[-1][1],
         "peak": peak,
     }
