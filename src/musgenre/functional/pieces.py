@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from musgenre.functional.spectrum import frame
-
 _PIECE_VALUES = 2**17
 _FRAME_VALUES = 300_000
 """Samples of frames that are transformed together: with their spectrum they just leave the cache, but fewer cost more
@@ -64,46 +62,53 @@ def mel_of_frames(
     n_fft = len(window)
     count = 1 + (waveforms.shape[-1] + 2 * (n_fft // 2) - n_fft) // hop_length
     size = math.ceil(count / math.ceil(count * n_fft / _FRAME_VALUES))
-    bench = _Bench(window, filterbank, groups=groups, size=size)
     mel = waveforms.new_empty((len(waveforms), len(filterbank), count))
-    for waveform, rows in zip(waveforms, mel, strict=True):
+    bench = _Bench(window, filterbank, groups=groups, size=size)
+    for waveform, bands in zip(waveforms, mel, strict=True):
         for first in range(0, count, size):
-            frames = _frames(waveform, range(first, min(first + size, count)), n_fft=n_fft, hop_length=hop_length)
-            rows[:, first : first + len(frames)] = bench.mel(frames)
+            numbers = range(first, min(first + size, count))
+            if len(numbers) != bench.size:  # the last piece, or the first of the next waveform
+                bench = _Bench(window, filterbank, groups=groups, size=len(numbers))
+            frames = _frames(waveform, numbers, n_fft=n_fft, hop_length=hop_length)
+            bands[:, first : numbers.stop] = bench.mel(frames)
     return mel
 
 
 class _Bench:
     """Memory in which a few frames after the other are worked on.
 
+    Views of it are made once. To make one takes as long as a small product, and Python has threads wait for
+    one another at each call.
+
     Args:
         window: What frames are multiplied with.
         filterbank: The bands.
         groups: Where it is not zero.
-        size: The most frames at a time.
+        size: Frames at a time.
     """
 
     def __init__(self, window: Tensor, filterbank: Tensor, *, groups: Sequence[tuple[slice, slice]], size: int) -> None:
+        self.size = size
         self._window = window
         self._windowed = window.new_empty((size, len(window)))
         self._power = window.new_empty((size, filterbank.shape[1]))
-        self._mel = window.new_empty((len(filterbank), size))
-        # Made once: to make a view takes as long as a small product.
-        self._products = [(filterbank[bands, bins], self._power.T[bins], self._mel[bands]) for bands, bins in groups]
+        mel = window.new_empty((size, len(filterbank)))
+        self._products = [(self._power[:, bins], filterbank[bands, bins].T, mel[:, bands]) for bands, bins in groups]
+        self._mel = mel.T
 
     def mel(self, frames: Tensor) -> Tensor:
         """Returns the bands of some frames, which the next call overwrites.
 
         Shape:
-            ``(frames, n_fft)`` to ``(n_mels, frames)``.
+            ``(size, n_fft)`` to ``(n_mels, size)``.
         """
-        windowed = torch.mul(frames, self._window, out=self._windowed[: len(frames)])
-        spectrum = torch.view_as_real(torch.fft.rfft(windowed))
+        torch.mul(frames, self._window, out=self._windowed)
+        spectrum = torch.view_as_real(torch.fft.rfft(self._windowed))
         spectrum.mul_(spectrum)
-        torch.add(spectrum[..., 0], spectrum[..., 1], out=self._power[: len(frames)])
-        for weights, power, bands in self._products:
-            torch.mm(weights, power, out=bands)
-        return self._mel[:, : len(frames)]
+        torch.add(*spectrum.unbind(-1), out=self._power)
+        for power, weights, bands in self._products:
+            torch.mm(power, weights, out=bands)
+        return self._mel
 
 
 def _frames(waveform: Tensor, numbers: range, *, n_fft: int, hop_length: int) -> Tensor:
@@ -113,4 +118,4 @@ def _frames(waveform: Tensor, numbers: range, *, n_fft: int, hop_length: int) ->
     part = waveform[max(0, start) : max(0, stop)]
     if start < 0 or stop > len(waveform):
         part = torch.nn.functional.pad(part, (max(0, -start), max(0, stop - len(waveform))))
-    return frame(part, frame_length=n_fft, hop_length=hop_length)
+    return part.unfold(-1, n_fft, hop_length)
