@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import subprocess
 import sys
@@ -106,6 +107,24 @@ def test_a_song_is_resampled_once_by_block_and_not_at_all_at_its_own_rate(monkey
     assert load(tmp_path / "song.wav", sample_rate=RATE).size == pytest.approx(35 * RATE, abs=2)
     assert len(made) == (calls > 0)
     assert len(chunks) == calls
+
+
+class File(io.BytesIO):
+    reads = 0
+
+    def read(self, *args):
+        self.reads += 1
+        return super().read(*args)
+
+
+def test_an_mp3_is_decoded_in_as_many_calls_as_it_has_blocks(monkeypatch):
+    calls, decode, file = [], soundfile.SoundFile.buffer_read_into, File()
+    monkeypatch.setattr(soundfile.SoundFile, "buffer_read_into", lambda *args: calls.append(1) or decode(*args))
+    soundfile.write(file, np.random.default_rng(0).normal(scale=0.1, size=35 * RATE), RATE, format="MP3")
+    file.seek(0)
+    load(file, sample_rate=RATE)
+    assert len(calls) == 4
+    assert file.reads < 35 * RATE / 1152  # the decoder itself asks four times for each frame
 
 
 @pytest.mark.parametrize("command", ["library", "command line"])

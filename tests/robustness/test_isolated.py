@@ -70,6 +70,7 @@ def test_the_same_errors(song: Song, isolated: ReadOptions, tmp_path: Path, dama
 
 def test_one_warm_process_serves_many_files(song: Song) -> None:
     options = ReadOptions(decode="subprocess")
+    gc.collect()  # what other tests have left
     before = len(decoders())
     load(song("WAV"), sample_rate=RATE, reading=options)
     (process,) = decoders()[before:]

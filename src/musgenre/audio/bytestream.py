@@ -13,6 +13,8 @@ from musgenre.errors import AudioFileError
 
 REASONS = {7: "no MPEG frames", 24: "the header has no valid sample rate"}  # where libsndfile's words mislead
 OGG_PAGE = 65_307  # bytes of the longest page
+READ_AHEAD = 2**13
+"""Bytes kept for the decoder, which takes an MP3 by four small calls for each of its frames."""
 
 
 class ByteStream:
@@ -31,8 +33,9 @@ class ByteStream:
         self._origin = file.tell()
         file.seek(0, os.SEEK_END)
         self.size = self.claimed_size = max(0, file.tell() - self._origin)
-        self.patch: tuple[int, bytes] | None = None
+        self._patch: tuple[int, bytes] | None = None
         self._position = 0
+        self._ahead, self._ahead_at = b"", 0
         self._failure: BaseException | None = None
 
     @property
@@ -44,6 +47,12 @@ class ByteStream:
         """Moves the start of the stream."""
         self._origin += count
         self.size = self.claimed_size = self.size - count
+        self._ahead = b""
+
+    def replace(self, start: int, data: bytes) -> None:
+        """Has other bytes seen from ``start`` on than there are."""
+        self._patch = (start, data)
+        self._ahead = b""
 
     def tell(self) -> int:
         """Returns the position in bytes."""
@@ -56,7 +65,10 @@ class ByteStream:
 
     def readinto(self, buffer: Any) -> int:
         """Fills a buffer, and returns how many bytes there were for it."""
-        data = self.read(self._position, len(buffer))
+        at, count = self._position - self._ahead_at, len(buffer)
+        if not 0 <= at <= at + count <= len(self._ahead):
+            self._ahead, self._ahead_at, at = self.read(self._position, max(count, READ_AHEAD)), self._position, 0
+        data = self._ahead[at : at + count]
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -70,8 +82,8 @@ class ByteStream:
                 data += part
         except BaseException as error:  # noqa: BLE001 - errors() raises it
             self._failure = self._failure or error
-        if self.patch is not None:
-            for index, value in enumerate(self.patch[1], self.patch[0] - start):
+        if self._patch is not None:
+            for index, value in enumerate(self._patch[1], self._patch[0] - start):
                 if 0 <= index < len(data):
                     data[index] = value
         return bytes(data)
@@ -124,7 +136,7 @@ def patch_length(source: ByteStream, kind: str) -> bool:
     """Replaces a length of nothing, as writers to a pipe leave it, by "until the end" where libsndfile knows that."""
     at = {"AU": 8, "WAV": source.read(0, 4096).find(b"data\0\0\0\0") + 4}.get(kind, 0)
     if at > 4:
-        source.patch = (at, b"\xff\xff\xff\xff")
+        source.replace(at, b"\xff\xff\xff\xff")
     return at > 4
 
 

@@ -22,7 +22,6 @@ Frames: TypeAlias = npt.NDArray[np.floating[Any]]
 
 BLOCK_SECONDS = 10
 BLOCK_VALUES = 2**20  # 4 MB of float32, however many channels there are
-MPEG_FRAME = 1152
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's word for a length that the header leaves open
 OPEN_LENGTH = 0x7FFF0000  # writers to a pipe put this or more for "until the end", up to 0xFFFFFFFF
 LENGTHS = re.compile(r"^\s*(?:data|Data Size|SSND|BODY|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -130,17 +129,16 @@ class Decoder:
             with self._input.errors(what):
                 block: Frames = self._stream.read(count, "float32", always_2d=True)
             return block
-        # mpg123 fails on tags behind the last frame and on half a frame. Frame by frame, nothing before that is lost.
-        # Into one buffer, because what soundfile makes anew for each call costs as much as decoding a frame.
-        buffer, filled = np.empty((count, self.channels), np.float32), 0
+        # mpg123 fails on tags behind the last frame and on half a frame, and then does not say how much it has written.
+        buffer = np.full((count, self.channels), np.nan, np.float32)
         try:
             with self._input.errors(what):
-                while got := self._stream.buffer_read_into(buffer[filled : filled + MPEG_FRAME], "float32"):
-                    filled += got
+                return buffer[: self._stream.buffer_read_into(buffer, "float32")]
         except AudioFileError as error:
             if not (isinstance(error.__cause__, soundfile.LibsndfileError) and self._input.is_read):
                 raise
-        return buffer[:filled]
+        unwritten = np.isnan(buffer[:, -1])
+        return buffer[: int(unwritten.argmax()) if unwritten.any() else count]
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types

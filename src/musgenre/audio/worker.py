@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 MOST_MEMORY = 2**30
 MOST_PAYLOAD = 2**23  # bytes; a block of samples has half of that at most
 MOST_HEADER = 2**16
-READ_AHEAD = 2**16
 _SIZES = struct.Struct("<II")
 
 
@@ -121,7 +120,7 @@ class _Server:
         from musgenre.audio.decoding import Decoder
 
         self._close()
-        file: Any = io.BufferedReader(_Remote(self._channel, size), READ_AHEAD)
+        file: Any = _Remote(self._channel, size)
         self._decoder = Decoder(ByteStream(file, name))
         return {"rate": self._decoder.rate, "channels": self._decoder.channels, "frames": self._decoder.frames}
 
