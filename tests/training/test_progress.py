@@ -1,16 +1,21 @@
-"""The time that training waits for data: taken rightly, told to the user, and short because a thread loads ahead."""
+"""The time that training waits for data: taken rightly, told to the user, and short where a thread loads ahead."""
 
 from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.utils.data import Dataset
 
+from musgenre.datasets import AudioFolder
+from musgenre.datasets.windows import RandomWindows
+from musgenre.specs import AudioSpec
 from musgenre.training import progress
-from musgenre.training.data import _AheadLoader
+from musgenre.training.data import GenreData, _AheadLoader
+from musgenre.training.plan import FinetuneConfig
 from musgenre.training.progress import Waiting
 
 
@@ -49,6 +54,15 @@ def test_a_thread_loads_ahead_and_in_order():
         assert torch.cat(list(loader)).tolist() == list(range(40))
     assert threading.get_ident() not in numbers.threads
     assert len(loader) == 10
+
+
+@pytest.mark.parametrize(("device", "workers", "ahead"), [("cpu", 0, False), ("cuda", 0, True), ("cuda", 1, False)])
+def test_windows_are_decoded_ahead_beside_a_gpu_only(genre_folder, device, workers, ahead):
+    windows = RandomWindows(AudioFolder(genre_folder), audio=AudioSpec(22_050))
+    data = GenreData(windows, None, config=FinetuneConfig(), workers=workers)
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    data.trainer = SimpleNamespace(strategy=strategy, world_size=1, global_rank=0)
+    assert isinstance(data.train_dataloader(), _AheadLoader) == ahead
 
 
 def test_no_more_than_two_batches_are_held_and_no_thread_stays():

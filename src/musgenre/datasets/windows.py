@@ -57,11 +57,13 @@ class TrackWindows(Dataset[tuple[torch.Tensor, int, int]], abc.ABC):
 
     def waveform(self, index: int, *, epoch: int = 0) -> torch.Tensor:
         """Returns the samples of a window as they are in one epoch."""
-        number, start = self.place(index, epoch=epoch)
+        return self._read(*self.place(index, epoch=epoch))
+
+    def _read(self, number: int, start_seconds: float) -> torch.Tensor:
         spec = self.audio
         samples = read_window(
             self.dataset[number].path,
-            start_seconds=start,
+            start_seconds=start_seconds,
             seconds=spec.window_seconds,
             sample_rate=spec.sample_rate,
         )
@@ -69,8 +71,8 @@ class TrackWindows(Dataset[tuple[torch.Tensor, int, int]], abc.ABC):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int, int]:
         index = range(len(self))[index]  # refuses what is out of range, and counts -1 from the end
-        number, _ = self.place(index)
-        return self.waveform(index, epoch=int(self._epoch)), self.labels[number], number
+        number, start = self.place(index, epoch=int(self._epoch))
+        return self._read(number, start), self.labels[number], number
 
 
 class RandomWindows(TrackWindows):

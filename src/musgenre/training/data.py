@@ -28,8 +28,9 @@ class GenreData(pl.LightningDataModule):
         train: What is learnt from; its ``set_epoch`` is called before each epoch.
         valid: Every window of the validation tracks, or ``None``.
         config: Batch size, balance and seed. A batch is shared by all devices.
-        workers: Processes that decode; with none, a thread decodes the next batches while one is learnt from.
-            Embeddings are read without either.
+        workers: Processes that decode. With none, a thread decodes the next batches while a GPU learns from one. Where
+            the processor learns, each batch is decoded before it: the threads that share a step of learning wait for
+            one another, and a further one that takes a core from them costs more than it saves.
         first_epoch: Number of the stage's first epoch.
     """
 
@@ -73,7 +74,8 @@ class GenreData(pl.LightningDataModule):
     def _loader(self, source: Source, sampler: DistributedSampler[Any]) -> DataLoader[Any]:
         decodes = isinstance(source, TrackWindows)
         workers = self.workers if decodes else 0
-        kind = _AheadLoader if decodes and not workers else DataLoader
+        on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
+        kind = _AheadLoader if decodes and not workers and not on_cpu else DataLoader
         return kind(
             source,
             batch_size=math.ceil(self.config.batch_size / sampler.num_replicas),

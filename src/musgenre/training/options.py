@@ -34,7 +34,7 @@ class RunOptions:
         devices: Lightning's: how many, which ones, or ``"auto"`` for all. ``batch_size`` is shared among them.
         num_nodes: Number of machines; more than one needs a ``directory`` that all of them see.
         strategy: Lightning's: ``"auto"``, ``"ddp"``, … or a ``Strategy``.
-        workers: Processes that decode, for each device; 0 decodes in a thread of the process that trains.
+        workers: Processes that decode, for each device; 0 decodes in the process that trains, in a thread beside a GPU.
         progress: Whether a summary is shown before the start, and a progress bar after it.
         callbacks: Lightning's ``Callback`` objects, which take part in every stage.
         loggers: Lightning's ``Logger`` objects; ``"tensorboard"`` writes into ``directory``. The step that they are
