@@ -1,6 +1,6 @@
 """Measures ``predict_collection`` beside the plain loop, on synthetic songs and the same cores.
 
-    python benchmarks/scale.py --songs 800 --sizes 1000 10000
+    python benchmarks/scale.py --songs 800 --block 32 --sizes 1000 10000
 
 For 1 and 2 workers, each on a core of its own: songs a second, seconds of processor time a song, and what Ray costs on
 top of ``predict_iter``, all between the moments at which a fifth and four fifths of the songs were done. The start
@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("--songs", type=int, default=800, help="songs of 30 s for speed")
     parser.add_argument("--seconds", type=float, default=30.0, help="their length")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3, help="how often speed is measured; medians are told")
     parser.add_argument("--block", type=int, default=16, help="songs a block, for speed")
     parser.add_argument("--sizes", type=int, nargs="*", default=[1_000, 10_000], help="collections for memory")
     parser.add_argument("--short", type=float, default=2.0, help="the length of their songs, in seconds")
@@ -174,17 +175,33 @@ def speed(folder: Path, told: argparse.Namespace) -> None:
     found: dict[tuple[str, int], dict[str, float]] = {}
     print("workers  how   songs/s  CPU s/song  start s")
     for workers in told.workers:
-        for how in ("loop", "ray"):
-            one = measured(how, table, songs=told.songs, workers=workers, songs_per_block=told.block)
-            found[how, workers] = one
+        # One after the other in each round, since the machine may be faster in one quarter of an hour than in the next.
+        rounds: dict[str, list[dict[str, float]]] = {"loop": [], "ray": []}
+        for _ in range(told.rounds):
+            for how, measurements in rounds.items():
+                measurements.append(measured(how, table, songs=told.songs, workers=workers, songs_per_block=told.block))
+        for how, measurements in rounds.items():
+            one = found[how, workers] = {
+                figure: float(np.median([each[figure] for each in measurements])) for figure in measurements[0]
+            }
             print(f"{workers:>7}  {how:<4} {one['rate']:>8.2f} {one['cpu']:>11.4f} {one['start']:>8.1f}")
-        loop, ray = (found[how, workers] for how in ("loop", "ray"))
-        over, more = loop["rate"] / ray["rate"] - 1, ray["cpu"] / loop["cpu"] - 1
-        print(f"         overhead of Ray: {over:+.0%} of time, {more:+.0%} of the CPU time")
+        over, more = (
+            np.array([against(*pair, figure=figure) for pair in zip(rounds["loop"], rounds["ray"], strict=True)])
+            for figure in ("rate", "cpu")
+        )
+        print(
+            f"         overhead of Ray: {np.median(over):+.0%} of time ({', '.join(f'{one:+.0%}' for one in over)}), "
+            f"{np.median(more):+.0%} of the CPU time"
+        )
     if {1, 2} <= set(told.workers):
         for how in ("loop", "ray"):
-            more = found[how, 2]["rate"] / found[how, 1]["rate"] - 1
-            print(f"second worker, {how}: {more:.0%} of the first one's songs on top")
+            second = found[how, 2]["rate"] / found[how, 1]["rate"] - 1
+            print(f"second worker, {how}: {second:.0%} of the first one's songs on top")
+
+
+def against(loop: dict[str, float], ray: dict[str, float], *, figure: str) -> float:
+    """What Ray costs on top, as a share of what the loop next to it took."""
+    return (loop["rate"] / ray["rate"] if figure == "rate" else ray["cpu"] / loop["cpu"]) - 1
 
 
 if __name__ == "__main__":

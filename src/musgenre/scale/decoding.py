@@ -80,14 +80,21 @@ def decode_table(table: pa.Table, *, options: dict[str, Any]) -> pa.Table:
     )
 
 
-def _binary(samples: Sequence[Samples | None]) -> pa.Array:
-    """Returns arrays as a column of bytes, copied once. ``pyarrow.array`` never lets go of memoryviews."""
+def _binary(samples: Sequence[Samples | None]) -> pa.ChunkedArray:
+    """Returns arrays as a column of bytes, a chunk each, so that the only copy is the one that leaves the process.
+
+    ``pyarrow.array`` copies them, and never lets go of memoryviews.
+    """
     pa = needed("pyarrow")
-    sizes = [0 if one is None else one.nbytes for one in samples]
-    joined = np.concatenate([np.empty(0, np.float32), *(one for one in samples if one is not None)])
-    there = np.packbits(np.array([one is not None for one in samples], bool), bitorder="little")
-    offsets = np.cumsum([0, *sizes], dtype=np.int64)
-    return pa.Array.from_buffers(pa.large_binary(), len(sizes), [*map(pa.py_buffer, (there, offsets, joined))])
+    kind = pa.large_binary()
+
+    def chunk(one: Samples | None) -> Any:
+        if one is None:
+            return pa.nulls(1, kind)
+        ends = pa.py_buffer(np.array([0, one.nbytes], np.int64))
+        return pa.Array.from_buffers(kind, 1, [None, ends, pa.py_buffer(one)])
+
+    return pa.chunked_array([chunk(one) for one in samples], kind)
 
 
 def told(error: BaseException) -> dict[str, str]:
