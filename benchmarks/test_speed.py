@@ -153,7 +153,7 @@ def test_folder(measure: Measure, songs: Songs, who: str) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(threads if who == "musgenre" else 1)
     try:
-        measure("predict, a folder", who, lambda: classifier.predict([songs["clip"]] * 40), rounds=5, per=40)
+        measure("predict, a folder", who, lambda: classifier.predict([songs["clip"]] * 250), rounds=3, per=250)
     finally:
         torch.set_num_threads(threads)
 

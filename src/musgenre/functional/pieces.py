@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-_PIECE_VALUES = 2**17
+_PIECE_VALUES = 2**18
 _FRAME_VALUES = 300_000
 """Samples of frames that are transformed together: with their spectrum they just leave the cache, but fewer cost more
 in calls than they save."""
