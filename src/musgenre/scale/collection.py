@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _KEEPING_MEMORY = {"env_vars": {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**25)}}
 """Has a process on Linux keep the memory that it will need for the next songs. Otherwise it gives it back to the system
-after each batch and takes it again page by page, which costs a tenth of all. Other systems know no such words."""
+after each batch and takes it again page by page. Other systems know no such words."""
 
 
 def predict_collection(

@@ -30,7 +30,7 @@ class GenreData(pl.LightningDataModule):
         config: Batch size, balance and seed. A batch is shared by all devices.
         workers: Processes that decode. With none, a thread decodes the next batches while a GPU learns from one. Where
             the processor learns, each batch is decoded before it: the threads that share a step of learning wait for
-            one another, and a further one that takes a core from them costs more than it saves.
+            one another, and a further one that takes a core from them costs more than it saves. Embeddings need none.
         first_epoch: Number of the stage's first epoch.
     """
 
