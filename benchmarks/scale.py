@@ -1,6 +1,6 @@
 """Measures ``predict_collection`` beside the plain loop, on synthetic songs and the same cores.
 
-    python benchmarks/scale.py --songs 800 --block 32 --sizes 1000 10000
+    python benchmarks/scale.py --songs 1600 --block 32 --sizes 1000 10000
 
 For 1 and 2 workers, each on a core of its own: songs a second, seconds of processor time a song, and what Ray costs on
 top of ``predict_iter``, all between the moments at which a fifth and four fifths of the songs were done. The start
@@ -30,7 +30,7 @@ import soundfile
 
 FILES = 16
 RATE = 44_100
-PARTS = 5  # in which the rows are written; each file costs Ray a task, so not many
+PARTS = 10  # in which the rows are written
 
 
 def make(folder: Path, *, seconds: float) -> list[Path]:
@@ -145,7 +145,7 @@ def family(root: psutil.Process) -> Iterator[psutil.Process]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--songs", type=int, default=800, help="songs of 30 s for speed")
+    parser.add_argument("--songs", type=int, default=1600, help="songs of 30 s for speed")
     parser.add_argument("--seconds", type=float, default=30.0, help="their length")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3, help="how often speed is measured; medians are told")
@@ -157,6 +157,8 @@ def main() -> None:
     if told.child:
         child(json.loads(told.child))
         return
+    if told.songs % (PARTS * told.block):
+        parser.error(f"--songs must be a multiple of {PARTS} times --block, so that all files have as many rows")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         if told.songs:
@@ -184,7 +186,7 @@ def speed(folder: Path, told: argparse.Namespace) -> None:
             one = found[how, workers] = {
                 figure: float(np.median([each[figure] for each in measurements])) for figure in measurements[0]
             }
-            print(f"{workers:>7}  {how:<4} {one['rate']:>8.2f} {one['cpu']:>11.4f} {one['start']:>8.1f}")
+            print(f"{workers:>7}  {how:<4} {one['rate']:>8.2f} {one['cpu']:>11.4f} {one['start']:>8.1f}", flush=True)
         over, more = (
             np.array([against(*pair, figure=figure) for pair in zip(rounds["loop"], rounds["ray"], strict=True)])
             for figure in ("rate", "cpu")

@@ -169,6 +169,20 @@ def test_ctrl_c_and_a_killed_driver_leave_what_the_next_run_completes(cluster, t
     assert sorted(pq.read_table(output)["id"].to_pylist()) == sorted(f"song {number}" for number in range(160))
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to a processor")
+def test_a_ray_of_its_own_needs_one_processor(tmp_path, many_songs, quick):
+    quick.save_pretrained(tmp_path / "model")
+    code = f"import os; os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}}); {TAG}"
+    command = [sys.executable, "-c", code, "tag", many_songs]
+    command += ["--output", tmp_path / "out", "--model", tmp_path / "model"]
+    alone = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    alone |= {"RAY_raylet_start_wait_time_s": "180", "RAY_worker_niceness": "0"}
+    done = subprocess.run([*map(str, command)], env=alone, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "26 songs, 0 rows before, 26 now" in done.stdout
+    assert len(rows_of(tmp_path / "out")) == 26
+
+
 def test_a_dry_run_prints_the_plan_and_does_nothing(tmp_path, many_songs, quick):
     quick.save_pretrained(tmp_path / "model")
     command = ["tag", many_songs, "--output", tmp_path / "out", "--model", tmp_path / "model", "--dry-run"]

@@ -31,6 +31,10 @@ _KEEPING_MEMORY = {"env_vars": {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MM
 """Has a process on Linux keep the memory that it will need for the next songs. Otherwise it gives it back to the system
 after each batch and takes it again page by page. Other systems know no such words."""
 
+_KEEPING_PROCESSES = {"idle_worker_killing_time_threshold_ms": 600_000}
+"""Has Ray keep the process that writes until the next file is due. Otherwise it ends it after a second, and starting
+another costs as much as dozens of songs."""
+
 
 def predict_collection(
     source: str | os.PathLike[str],
@@ -114,9 +118,9 @@ class _Pipeline:
         ray, data = needed("ray"), needed("ray.data")
         cluster = ray.cluster_resources()
         gpus, cpus = int(cluster.get("GPU", 0)), int(cluster.get("CPU", 0))
-        if cpus < 2:
-            raise ParameterError(f"Ray has {cpus} CPU, and needs two; start it with at least num_cpus=2.")
-        most = self.options.workers or gpus or cpus - 1
+        if cpus < 1:
+            raise ParameterError("Ray has no CPU that could decode; start it with at least num_cpus=1.")
+        most = self.options.workers or gpus or cpus
         with data.DataContext.current(self._context(data, workers=most)):
             songs = data.read_parquet(self.place.songs, filesystem=self.place.filesystem)
             songs = songs.repartition(target_num_rows_per_block=self.options.songs_per_block)
@@ -151,9 +155,10 @@ class _Pipeline:
         context.target_max_block_size = 2 * self.options.block_bytes
         # The second way of reading Parquet starts a dozen processes for the sake of a list of songs.
         context.use_datasource_v2 = False
-        # So that samples do not wait by the gigabyte where decoding is faster than the network.
+        # So that samples do not wait by the gigabyte where decoding is faster than the network. A worker has a block
+        # that is being made, one that waits and one that is heard; of the rest Ray keeps a share for each other step.
         context.execution_options.resource_limits = data.ExecutionResources.for_limits(
-            object_store_memory=2 * self.options.block_bytes * workers
+            object_store_memory=4 * self.options.block_bytes * workers
         )
         context.enable_progress_bars = self.options.progress
         context.checkpoint_config = needed("ray.data.checkpoint").CheckpointConfig(
@@ -197,9 +202,14 @@ def _connected() -> Iterator[None]:
     else:
         from joblib import cpu_count  # type: ignore[import-untyped]
 
-        # One more than there are: while a decoder waits for its next task, another one decodes.
-        cpus = cpu_count() + 1
-        ray.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, runtime_env=_KEEPING_MEMORY)
+        ray.init(
+            "local",
+            num_cpus=cpu_count(),  # those that this process may use; Ray would count those of the machine
+            include_dashboard=False,
+            log_to_driver=False,
+            runtime_env=_KEEPING_MEMORY,
+            _system_config=_KEEPING_PROCESSES,
+        )
     try:
         yield
     finally:
@@ -209,7 +219,7 @@ def _connected() -> Iterator[None]:
 def _plan(place: Output, classifier: GenreClassifier, *, options: CollectionOptions) -> str:
     revision = place.schema.metadata[b"musgenre.revision"].decode()
     windows = options.batch_size or f"{batch_size_for(classifier.device, shared=False)} (64 on a GPU)"
-    workers = options.workers or "one actor a GPU, or where there is none, one a CPU but one"
+    workers = options.workers or "one actor a GPU, or where there is none, one a CPU"
     return "\n".join(
         [
             f"done      {place.present()} have a row in {place.place}",
