@@ -219,7 +219,7 @@ def _connected() -> Iterator[None]:
 def _plan(place: Output, classifier: GenreClassifier, *, options: CollectionOptions) -> str:
     revision = place.schema.metadata[b"musgenre.revision"].decode()
     windows = options.batch_size or f"{batch_size_for(classifier.device, shared=False)} (64 on a GPU)"
-    workers = options.workers or "one actor a GPU, or where there is none, one a CPU"
+    workers = options.workers or "one actor a GPU, or one a CPU where there is none"
     return "\n".join(
         [
             f"done      {place.present()} have a row in {place.place}",

@@ -18,8 +18,7 @@ class CollectionOptions:
         embedding: Whether each row holds the mean of the backbone's vectors.
         windows: Whether each row holds what was said of each window.
         batch_size: Windows that go through the network together; ``None`` is 10 on a CPU, 64 on a GPU.
-        workers: Actors that hold the network, at most; ``None`` is one a GPU, or where there is none, one a
-            CPU.
+        workers: Actors that hold the network, at most; ``None`` is one a GPU, or one a CPU where there is none.
         songs_per_block: Songs that one task decodes and one call of the network is given.
         block_bytes: How much the decoded samples of a block may take; what does not fit is decoded piece by piece where
             the network is. Up to twice as much is held while a block is made.
