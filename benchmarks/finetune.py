@@ -29,10 +29,10 @@ import torch
 from torch.utils.data import DataLoader
 
 import musgenre
+from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.datasets.windows import RandomWindows
-from musgenre.network import GenreNetwork
-from musgenre.specs import AudioSpec, Component, ModelConfig
-from musgenre.training.embeddings import embedded
+from musgenre.models.network import GenreNetwork
+from musgenre.training.embedding_cache import embedded
 
 RATE = 22_050
 SPEC = AudioSpec(RATE)

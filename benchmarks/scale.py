@@ -58,7 +58,7 @@ def manifest(place: Path, paths: list[Path], *, count: int) -> Path:
 def child(told: dict[str, Any]) -> None:
     """What one measured process does."""
     os.sched_setaffinity(0, told["cores"])
-    from musgenre.classifier import GenreClassifier
+    from musgenre.models.classifier import GenreClassifier
 
     if told["how"] == "loop":
         classifier = GenreClassifier.from_pretrained(device="cpu")

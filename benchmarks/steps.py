@@ -30,9 +30,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import musgenre
 from musgenre.audio import load
 from musgenre.audio.sources import opened
-from musgenre.exporting import onnx_classifier
 from musgenre.functional import mel_groups, to_decibel
-from musgenre.inference import fused
+from musgenre.models.compiled import fused
+from musgenre.models.onnx import onnx_classifier
 
 SECONDS = 30
 Steps = dict[str, float]

@@ -29,9 +29,9 @@ import torch
 import torchvision
 
 import musgenre
+from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.features import LogMel
-from musgenre.network import GenreNetwork
-from musgenre.specs import AudioSpec, Component, ModelConfig
+from musgenre.models.network import GenreNetwork
 
 RATE = 22_050
 Measure = Callable[..., None]

@@ -19,9 +19,9 @@ import torch
 from torch.utils.data import DataLoader
 
 import musgenre
+from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.datasets.windows import RandomWindows
-from musgenre.network import GenreNetwork
-from musgenre.specs import AudioSpec, Component, ModelConfig
+from musgenre.models.network import GenreNetwork
 
 RATE = 22_050
 SPEC = AudioSpec(RATE)

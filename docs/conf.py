@@ -69,9 +69,18 @@ nitpick_ignore = [
     # Attributes that are described in a list, or with the constructor's parameters, have no place to link to.
     *[("py:attr", name) for name in ("expects", "labels", "missing", "named_weights", "out_features", "sample_rate")],
     # Type variables, and types that are imported for type checkers only.
-    *[("py:class", name) for name in ("musgenre.registry.F", "musgenre.registry.T", "musgenre.specs.Spec")],
-    *[("py:class", name) for name in ("musgenre.parallel.R", "musgenre.parallel.T", "musgenre.inference.Network")],
-    *[("py:class", name) for name in ("Axes", "npt.ArrayLike", "Path", "Projection", "Self", "musgenre.deprecation.F")],
+    *[
+        ("py:class", name)
+        for name in ("musgenre.core.registry.F", "musgenre.core.registry.T", "musgenre.core.config.Spec")
+    ],
+    *[
+        ("py:class", name)
+        for name in ("musgenre.core.threads.R", "musgenre.core.threads.T", "musgenre.models.compiled.Network")
+    ],
+    *[
+        ("py:class", name)
+        for name in ("Axes", "npt.ArrayLike", "Path", "Projection", "Self", "musgenre.core.deprecation.F")
+    ],
     # scikit-learn's.
     ("py:exc", "NotFittedError"),
     # Lightning's and rich's.

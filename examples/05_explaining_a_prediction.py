@@ -78,7 +78,7 @@ plt.show()
 import torch
 
 from musgenre.audio import read_window
-from musgenre.explaining import Explainer, noise_picture
+from musgenre.models.explain import Explainer, noise_picture
 
 network, config = classifier.network, classifier.config
 coarse, fine = (Explainer(network, config, method=method) for method in ("grad-cam", "integrated-gradients"))

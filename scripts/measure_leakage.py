@@ -32,12 +32,12 @@ from sklearn.svm import SVC
 
 from musgenre.audio import AudioWindows
 from musgenre.backbones.base import BACKBONES
+from musgenre.core.config import AudioSpec
 from musgenre.datasets.base import DatasetWarning, TrackDataset
 from musgenre.datasets.gtzan import GTZAN
 from musgenre.datasets.splits import check_split, group_folds
 from musgenre.features.base import FEATURES
 from musgenre.metrics import accuracy, accuracy_interval, track_probabilities
-from musgenre.specs import AudioSpec
 
 # One patch of YAMNet.
 SPEC = AudioSpec(sample_rate=16_000, window_seconds=0.975, hop_seconds=0.975)

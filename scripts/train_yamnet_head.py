@@ -21,18 +21,18 @@ import numpy.typing as npt
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from musgenre import weights
-from musgenre.atomic import replacing
 from musgenre.backbones.yamnet import AudioSetScores
-from musgenre.classifier import GenreClassifier
+from musgenre.core.config import AudioSpec, Component, ModelConfig
+from musgenre.core.files import replacing
 from musgenre.datasets.base import TrackDataset
 from musgenre.datasets.gtzan import GTZAN
 from musgenre.datasets.splits import group_folds
 from musgenre.datasets.windows import GridWindows
 from musgenre.metrics import accuracy, accuracy_interval, expected_calibration_error, macro_f1
 from musgenre.metrics.calibration import fit_temperature
-from musgenre.network import GenreNetwork
-from musgenre.specs import AudioSpec, Component, ModelConfig
+from musgenre.models import serialization as weights
+from musgenre.models.classifier import GenreClassifier
+from musgenre.models.network import GenreNetwork
 
 NAME = "yamnet-gtzan-v1"
 ROOT = Path(__file__).parents[1]

@@ -15,9 +15,9 @@ import pytest
 import soundfile
 
 import musgenre
-from musgenre import weights
-from musgenre.network import GenreNetwork
-from musgenre.specs import AudioSpec, Component, ModelConfig
+from musgenre.core.config import AudioSpec, Component, ModelConfig
+from musgenre.models import serialization as weights
+from musgenre.models.network import GenreNetwork
 
 PACKAGE = Path(musgenre.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -121,7 +121,7 @@ HEAVY = ("torch", "torchvision", "lightning", "librosa", "sklearn", "matplotlib"
     [
         "import musgenre",
         "import musgenre; dir(musgenre), musgenre.features, musgenre.backbones, musgenre.datasets, musgenre.transforms",
-        "import musgenre.registry, musgenre.errors",
+        "import musgenre.core.registry, musgenre.core.errors",
     ],
     ids=["package", "subpackages", "registry"],
 )
@@ -175,17 +175,17 @@ def test_what_the_documentation_promises_is_public():
 @pytest.mark.parametrize(
     "code",
     [
-        "import musgenre.finetuning; import musgenre",
-        "import musgenre; musgenre.finetune; import musgenre.finetuning",
+        "import musgenre.training.finetune; import musgenre",
+        "import musgenre; musgenre.finetune; import musgenre.training.finetune",
     ],
 )
 def test_the_order_of_imports_does_not_matter(code):
     check = (
-        "\nimport types; import musgenre.finetuning as module"
+        "\nimport types; import musgenre.training.finetune as module"
         "\nif not isinstance(musgenre.finetune, types.FunctionType): raise SystemExit(type(musgenre.finetune))"
         "\nif musgenre.finetune is not module.finetune: raise SystemExit('another finetune')"
     )
-    assert _loaded(code + check, "musgenre.finetuning") == {"musgenre.finetuning"}
+    assert _loaded(code + check, "musgenre.training.finetune") == {"musgenre.training.finetune"}
 
 
 def test_no_public_name_is_a_modules_too():

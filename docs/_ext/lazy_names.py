@@ -71,7 +71,7 @@ class PublicNames(SphinxDirective):
                 f"   :module: {full.rpartition('.')[0]}",
                 "",
                 f"   Registers a factory of a {registry.kind} under a name, in this process. See",
-                "   :py:meth:`Registry.register <musgenre.registry.Registry.register>`.",
+                "   :py:meth:`Registry.register <musgenre.core.registry.Registry.register>`.",
             ]
         if inspect.isfunction(found):
             return [f".. autofunction:: {full}"]

@@ -24,22 +24,22 @@ from safetensors.torch import load_file, save_file
 from signals import probes
 from student import Lessons, Settings, State, learn_to_hear, train
 
-from musgenre.atomic import replacing
 from musgenre.backbones.yamnet import AudioSetScores
-from musgenre.classifier import GenreClassifier
+from musgenre.core.config import AudioSpec, Component, ModelConfig
+from musgenre.core.files import replacing
 from musgenre.datasets.base import TrackDataset
 from musgenre.datasets.gtzan import GTZAN
 from musgenre.datasets.splits import group_folds
 from musgenre.datasets.windows import GridWindows
-from musgenre.evaluation.measuring import evaluate
+from musgenre.evaluation.cross_validation_report import CrossValidationReport, summarise
+from musgenre.evaluation.evaluator import evaluate
 from musgenre.evaluation.recipes import Recipe
-from musgenre.evaluation.reports import EvaluationReport
-from musgenre.evaluation.validation import CrossValidationReport, summarise
+from musgenre.evaluation.report import EvaluationReport
 from musgenre.features.base import FEATURES
 from musgenre.metrics.calibration import fit_temperature
 from musgenre.metrics.probabilities import calibration_error
-from musgenre.specs import AudioSpec, Component, ModelConfig
-from musgenre.weights import DEFAULT_MODEL
+from musgenre.models.classifier import GenreClassifier
+from musgenre.models.serialization import DEFAULT_MODEL
 
 ROOT = Path(__file__).parents[2]
 FOLDS = 5

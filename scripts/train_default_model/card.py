@@ -11,15 +11,15 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 
-from musgenre.atomic import replacing
-from musgenre.classifier import GenreClassifier
-from musgenre.evaluation.reports import EvaluationReport
-from musgenre.evaluation.validation import CrossValidationReport
+from musgenre.core.config import Prediction
+from musgenre.core.files import replacing
+from musgenre.evaluation.cross_validation_report import CrossValidationReport
+from musgenre.evaluation.report import EvaluationReport
 from musgenre.metrics import accuracy_interval
 from musgenre.metrics.probabilities import calibration_error
+from musgenre.models.classifier import GenreClassifier
 from musgenre.plotting.figures import save_figure
 from musgenre.plotting.reports import plot_confusion, plot_reliability
-from musgenre.specs import Prediction
 
 CARD = """\
 ---

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from musgenre.datasets.windows import GridWindows
-from musgenre.network import GenreNetwork
+from musgenre.models.network import GenreNetwork
 
 NO_MUSIC = 200
 

@@ -21,9 +21,9 @@ import soxr
 import torch
 from signals import no_music, noise, rms
 
-from musgenre.atomic import replacing
 from musgenre.audio import load
 from musgenre.backbones.yamnet import YAMNet
+from musgenre.core.files import replacing
 from musgenre.datasets.base import TrackDataset
 from musgenre.features.base import FeatureExtractor
 from musgenre.features.yamnet import YAMNetLogMel

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from musgenre.audio import load
-from musgenre.downloads import download
-from musgenre.errors import AudioError
+from musgenre.core.download import download
+from musgenre.core.errors import AudioError
 
 SERVER = "https://deb.debian.org/debian/"
 TABLE = Path(__file__).with_name("music.csv")

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
-from musgenre.network import GenreNetwork
-from musgenre.specs import ModelConfig
+from musgenre.core.config import ModelConfig
+from musgenre.models.network import GenreNetwork
 from musgenre.transforms.augment import FrequencyMask, TimeMask
 
 State = dict[str, Tensor]

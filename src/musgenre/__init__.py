@@ -8,8 +8,8 @@ A song flows one way: **audio → feature → backbone → head → genre**.
 - :mod:`musgenre.audio` decodes and resamples; :mod:`musgenre.functional` and :mod:`musgenre.transforms`
   compute spectrograms.
 - :mod:`musgenre.features` and :mod:`musgenre.backbones` are what a network is made of, and are where
-  plugins join in; :mod:`musgenre.network` puts them together.
-- :class:`GenreClassifier` predicts; :mod:`musgenre.weights` reads and writes models.
+  plugins join in; :mod:`musgenre.models.network` puts them together.
+- :class:`GenreClassifier` predicts; :mod:`musgenre.models.serialization` reads and writes models.
 - :mod:`musgenre.datasets` lists tracks and splits them; :func:`finetune` trains on them;
   :mod:`musgenre.metrics` measures.
 

@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from musgenre.audio import blocks, duration_seconds, load, read_window
-from musgenre.errors import AudioError, AudioFileError
+from musgenre.core.errors import AudioError, AudioFileError
 
 Song = Callable[..., Path]
 RATE = 22_050

@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 
 from musgenre.backbones.base import BACKBONES
 from musgenre.backbones.timm import TimmBackbone
-from musgenre.errors import ConfigError, PluginError, UnknownNameError, WeightsError
+from musgenre.core.config import AudioSpec, Component, ModelConfig
+from musgenre.core.errors import ConfigError, PluginError, UnknownNameError, WeightsError
 from musgenre.features.base import FEATURES
-from musgenre.network import GenreNetwork
-from musgenre.specs import AudioSpec, Component, ModelConfig
+from musgenre.models.network import GenreNetwork
 
 timm = pytest.importorskip("timm", reason="the extra musgenre[timm] is not installed")
 SMALL = ["test_resnet", "test_vit", "test_efficientnet", "test_convnext"]

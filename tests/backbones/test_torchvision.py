@@ -12,10 +12,10 @@ from torchvision import models
 
 from musgenre.backbones.base import BACKBONES
 from musgenre.backbones.torchvision import TorchvisionBackbone
-from musgenre.errors import ConfigError, UnknownNameError, WeightsError
+from musgenre.core.config import AudioSpec, Component, ModelConfig
+from musgenre.core.errors import ConfigError, UnknownNameError, WeightsError
 from musgenre.features.base import FEATURES
-from musgenre.network import GenreNetwork
-from musgenre.specs import AudioSpec, Component, ModelConfig
+from musgenre.models.network import GenreNetwork
 
 NAMED = ["resnet18", "mobilenet_v3_small", "efficientnet_b0"]
 # How many numbers go into the output layer, as the papers and torchvision's documentation have it.

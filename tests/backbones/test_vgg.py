@@ -22,7 +22,7 @@ from torchvision.models import VGG, VGG16_Weights, vgg16
 
 from musgenre.backbones.base import InputSpec
 from musgenre.backbones.vgg import VGG16, VGG16Slim
-from musgenre.errors import ConfigError, ParameterError, WeightsError
+from musgenre.core.errors import ConfigError, ParameterError, WeightsError
 
 CHANNELS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 FILE = VGG16_Weights.IMAGENET1K_V1.url.rpartition("/")[2]

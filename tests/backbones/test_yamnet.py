@@ -16,15 +16,15 @@ import torch
 from torch import nn
 
 import musgenre
-from musgenre import weights
 from musgenre.audio import load
-from musgenre.backbones import yamnet_files
+from musgenre.backbones import yamnet_weights
 from musgenre.backbones.base import BACKBONES
 from musgenre.backbones.yamnet import AudioSetScores, YAMNet
-from musgenre.errors import ConfigError, WeightsError
+from musgenre.core.config import AudioSpec, Component, ModelConfig
+from musgenre.core.errors import ConfigError, WeightsError
 from musgenre.features.yamnet import YAMNetLogMel
-from musgenre.network import GenreNetwork
-from musgenre.specs import AudioSpec, Component, ModelConfig
+from musgenre.models import serialization as weights
+from musgenre.models.network import GenreNetwork
 
 # The table of the model garden's yamnet.py: stride and output channels of its 14 layers.
 STRIDES = (2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
@@ -384,13 +384,13 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}/yamnet.h5"
     monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(yamnet_files, "OFFICIAL_WEIGHTS", address)
+    monkeypatch.setattr(yamnet_weights, "OFFICIAL_WEIGHTS", address)
     return tmp_path / "cache" / "yamnet" / "yamnet.h5"
 
 
 class TestAudioset:
     def test_is_the_official_file(self):
-        assert yamnet_files.OFFICIAL_WEIGHTS == "https://storage.googleapis.com/audioset/yamnet.h5"
+        assert yamnet_weights.OFFICIAL_WEIGHTS == "https://storage.googleapis.com/audioset/yamnet.h5"
         assert YAMNet.named_weights == ("audioset",)
 
     def test_downloaded_once(self, keras_weights, write_h5, cached, monkeypatch):
@@ -408,7 +408,7 @@ class TestAudioset:
 
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
-            monkeypatch.setattr(yamnet_files, "OFFICIAL_WEIGHTS", f"http://127.0.0.1:{server.server_port}/yamnet.h5")
+            monkeypatch.setattr(yamnet_weights, "OFFICIAL_WEIGHTS", f"http://127.0.0.1:{server.server_port}/yamnet.h5")
             first, scores = YAMNet(), AudioSetScores()
             server.shutdown()
         assert asked == ["/yamnet.h5"]
@@ -421,7 +421,12 @@ class TestAudioset:
         with pytest.raises(WeightsError) as caught:
             make()
         told = str(caught.value)
-        named = (yamnet_files.OFFICIAL_WEIGHTS, "on another machine", f"'{cached}'", '{"weights": "path/to/yamnet.h5"}')
+        named = (
+            yamnet_weights.OFFICIAL_WEIGHTS,
+            "on another machine",
+            f"'{cached}'",
+            '{"weights": "path/to/yamnet.h5"}',
+        )
         for said in (*named, 'backbone_weights="path/to/yamnet.h5"'):
             assert said in told
 

@@ -7,8 +7,8 @@ import importlib.util
 import pytest
 
 from musgenre.backbones.base import BACKBONES
+from musgenre.core.config import Component
 from musgenre.features.base import FEATURES
-from musgenre.specs import Component
 from musgenre.testing.backbones import check_backbone
 from musgenre.testing.features import check_feature
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from musgenre.core.errors import DatasetError
 from musgenre.datasets.base import DATASETS, Track, TrackDataset, register_dataset
 from musgenre.datasets.folder import AudioFolder
 from musgenre.datasets.gtzan import GTZAN
-from musgenre.errors import DatasetError
 
 
 def song(name: str, label: str = "rock") -> Track:

@@ -10,11 +10,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musgenre.core.errors import DatasetError
 from musgenre.datasets import duplicates
 from musgenre.datasets.base import Track, TrackDataset, probe
 from musgenre.datasets.duplicates import same_recordings
 from musgenre.datasets.splits import check_split
-from musgenre.errors import DatasetError
 
 RATE = 44_100
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from musgenre.core.errors import DatasetError
 from musgenre.datasets.base import DatasetWarning
 from musgenre.datasets.folder import AudioFolder
-from musgenre.errors import DatasetError
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from musgenre.core.errors import DatasetError, ParameterError
 from musgenre.datasets import gtzan
 from musgenre.datasets.base import DatasetWarning
 from musgenre.datasets.gtzan import GTZAN
 from musgenre.datasets.splits import check_split
-from musgenre.errors import DatasetError, ParameterError
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from musgenre.core.errors import DatasetError, ParameterError
 from musgenre.datasets.base import Track, TrackDataset
 from musgenre.datasets.gtzan import GTZAN
 from musgenre.datasets.splits import check_split, group_folds, holdout
-from musgenre.errors import DatasetError, ParameterError
 
 Make = Callable[..., TrackDataset]
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from musgenre.audio import AudioWindows
+from musgenre.core.config import AudioSpec
+from musgenre.core.errors import ParameterError
 from musgenre.datasets.base import Track, TrackDataset
 from musgenre.datasets.windows import GridWindows, RandomWindows, _grid
-from musgenre.errors import ParameterError
-from musgenre.specs import AudioSpec
 
 RATE = 8_000
 SPEC = AudioSpec(RATE, window_seconds=0.5, hop_seconds=0.3)

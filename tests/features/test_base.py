@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from musgenre.errors import ConfigError, ParameterError
+from musgenre.core.errors import ConfigError, ParameterError
 from musgenre.features import FEATURES, FeatureExtractor, register_feature
 
 

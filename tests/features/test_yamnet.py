@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.features.base import FEATURES
 from musgenre.features.yamnet import YAMNetLogMel
 

@@ -24,7 +24,7 @@ RATE = 8000
 TRAIN = """
 import json, sys
 import musgenre
-from musgenre.training.plan import FinetuneConfig
+from musgenre.training.config import FinetuneConfig
 music, model, *songs = sys.argv[1:]
 config = FinetuneConfig(
     audio=musgenre.AudioSpec(sample_rate=8000, window_seconds=1.0, hop_seconds=1.0),
@@ -152,8 +152,8 @@ def test_trained_saved_and_loaded_by_another_process(ask, music, tmp_path):
 
 
 def test_without_the_plugin_its_model_says_what_is_missing(ask, tmp_path):
-    from musgenre import weights
-    from musgenre.errors import UnknownNameError
+    from musgenre.core.errors import UnknownNameError
+    from musgenre.models import serialization as weights
 
     code = (
         "import json, sys; from pathlib import Path; import musgenre; from musgenre import weights\n"

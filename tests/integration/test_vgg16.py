@@ -8,9 +8,9 @@ import torchvision
 from safetensors.torch import save_file
 
 import musgenre
+from musgenre.core.config import AudioSpec, Component
 from musgenre.datasets import AudioFolder, holdout
-from musgenre.specs import AudioSpec, Component
-from musgenre.training.plan import FinetuneConfig
+from musgenre.training.config import FinetuneConfig
 
 
 def test_vgg16_is_fine_tuned_on_songs_and_comes_back_from_disk(genre_folder, tmp_path):

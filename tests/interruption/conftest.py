@@ -19,7 +19,7 @@ import soundfile
 import torch
 
 import musgenre
-from musgenre import transfers
+from musgenre.core import http as transfers
 
 CONTENT = np.random.default_rng(0).bytes(1_500_000)
 

@@ -14,12 +14,12 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from musgenre.backbones.yamnet_files import CACHED
-from musgenre.classifier import GenreClassifier
+from musgenre.backbones.yamnet_weights import CACHED
 from musgenre.cli.main import app
+from musgenre.core.errors import DatasetError, ParameterError, WeightsError
 from musgenre.datasets import GTZAN, archives, gtzan_archive
 from musgenre.datasets.gtzan import GENRES
-from musgenre.errors import DatasetError, ParameterError, WeightsError
+from musgenre.models.classifier import GenreClassifier
 
 PLENTY = 2**30
 

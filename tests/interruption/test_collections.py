@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import musgenre
 from musgenre.cli.main import app
 from musgenre.cli.results import Results, results
-from musgenre.errors import AudioFileError, MusgenreError, ParameterError
+from musgenre.core.errors import AudioFileError, MusgenreError, ParameterError
 
 CALL = "import torch; torch.set_num_threads(2); from musgenre.cli.main import main; main()"
 SONGS = int(os.environ.get("MUSGENRE_TEST_SONGS", "600"))

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 import musgenre
-from musgenre.atomic import one_at_a_time
-from musgenre.errors import DatasetError, MusgenreError, ParameterError, WeightsError
-from musgenre.evaluation.storage import write_text
-from musgenre.training.kept import PART_ROWS, KeptArray
+from musgenre.core.errors import DatasetError, MusgenreError, ParameterError, WeightsError
+from musgenre.core.files import file_lock
+from musgenre.evaluation.report_files import write_text
+from musgenre.training.cached_array import PART_ROWS, CachedArray
 
 
 @pytest.fixture
@@ -136,11 +136,11 @@ class TestCrowds:
 
         def fill():
             with ThreadPoolExecutor(8) as pool:
-                list(pool.map(lambda _: KeptArray(tmp_path / "cache", shape=shape).fill(compute), range(8)))
+                list(pool.map(lambda _: CachedArray(tmp_path / "cache", shape=shape).fill(compute), range(8)))
 
         processes = [forked(fill) for _ in range(2)]
         assert [ended(process) for process in processes] == [0, 0]
-        rows = np.lib.format.open_memmap(KeptArray(tmp_path / "cache", shape=shape).fill(compute), mode="r")
+        rows = np.lib.format.open_memmap(CachedArray(tmp_path / "cache", shape=shape).fill(compute), mode="r")
         np.testing.assert_array_equal(rows[:, 0, 0], np.arange(shape[0]))
         computed = (tmp_path / "computed").read_text().splitlines()
         assert len(computed) == len(set(computed)) == 6
@@ -159,7 +159,7 @@ class TestCrowds:
         inside, most = [], []
 
         def work(_):
-            with one_at_a_time(tmp_path / "lock"):
+            with file_lock(tmp_path / "lock"):
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0.001)
@@ -170,9 +170,9 @@ class TestCrowds:
         assert max(most) == 1
         assert list(tmp_path.iterdir()) == []
         with (
-            one_at_a_time(tmp_path / "lock"),
+            file_lock(tmp_path / "lock"),
             pytest.raises(TimeoutError),
-            one_at_a_time(tmp_path / "lock", wait=False),
+            file_lock(tmp_path / "lock", wait=False),
         ):
             pass
 
@@ -190,7 +190,7 @@ class TestPlaces:
         assert {path.name: path.read_bytes() for path in (small_disk / "model").iterdir()} == before
         assert musgenre.GenreClassifier.from_pretrained(small_disk / "model").labels == ("drone", "hiss")
         with pytest.raises(DatasetError, match="are free"):
-            KeptArray(small_disk / "cache", shape=(10_000, 1, 64)).fill(lambda parts: (_ for _ in parts))
+            CachedArray(small_disk / "cache", shape=(10_000, 1, 64)).fill(lambda parts: (_ for _ in parts))
         (small_disk / "report.json").write_text("{}")
         with pytest.raises(ParameterError, match="No space left"):
             write_text(small_disk / "report.json", "x" * 1_000_000)
@@ -202,7 +202,7 @@ class TestPlaces:
         attempts = {
             "model": lambda: make(("jazz", "rock")).save_pretrained(read_only / "model"),
             "new": lambda: make().save_pretrained(read_only / "new"),
-            "cache": lambda: KeptArray(read_only / "cache", shape=(8, 1, 4)).fill(lambda parts: (_ for _ in parts)),
+            "cache": lambda: CachedArray(read_only / "cache", shape=(8, 1, 4)).fill(lambda parts: (_ for _ in parts)),
             "report": lambda: write_text(read_only / "report", "{}"),
         }
         for name, attempt in attempts.items():

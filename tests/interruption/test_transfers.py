@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from musgenre import transfers
-from musgenre.downloads import download, fetch
-from musgenre.errors import DownloadError, MusgenreError
+from musgenre.core import http as transfers
+from musgenre.core.download import download, fetch
+from musgenre.core.errors import DownloadError, MusgenreError
 
 FILE = "/genres.tar.gz"
 
@@ -44,7 +44,7 @@ class TestGoingOn:
 
     def test_a_killed_download_goes_on(self, pages, tmp_path):
         url = pages.answer(FILE, lambda handler: handler.give(pause=0.05), lambda handler: handler.give())
-        code = f"from pathlib import Path; from musgenre.downloads import download; download({url!r}, Path('file'))"
+        code = f"from pathlib import Path; from musgenre.core.download import download; download({url!r}, Path('file'))"
         process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
         deadline = time.monotonic() + 60
         while sum(part.stat().st_size for part in tmp_path.glob(".file.download/*.part")) < 300_000:
@@ -263,7 +263,7 @@ class TestTogether:
         monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path))
         url = pages.answer(FILE, lambda handler: handler.give(pause=0.02))
         code = (
-            "import sys; from concurrent.futures import ThreadPoolExecutor; from musgenre.downloads import fetch\n"
+            "import sys; from concurrent.futures import ThreadPoolExecutor; from musgenre.core.download import fetch\n"
             "with ThreadPoolExecutor(8) as pool:\n"
             "    paths = list(pool.map(lambda _: fetch(sys.argv[1], 'net', 'file', sha256=None), range(8)))\n"
             "print(len(set(paths)), paths[0].stat().st_size)\n"
@@ -281,7 +281,7 @@ def test_it_speaks_through_its_own_logger(pages, tmp_path, monkeypatch, caplog, 
     with caplog.at_level(logging.INFO, "musgenre"):
         fetch(pages.address + FILE, "file", sha256=None)
     assert [record.name for record in caplog.records if "Downloading data" in record.getMessage()] == [
-        "musgenre.downloads"
+        "musgenre.core.download"
     ]
     assert capfd.readouterr() == ("", "")
 

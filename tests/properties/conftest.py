@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import musgenre
-from musgenre import transfers
 from musgenre.backbones import Backbone, InputSpec
+from musgenre.core import http as transfers
+from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.features.spectral import LogMel
-from musgenre.specs import AudioSpec, Component, ModelConfig
 
 RATE = 8_000
 

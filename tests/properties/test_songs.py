@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from musgenre.audio import AudioWindows, load
-from musgenre.specs import AudioSpec
+from musgenre.core.config import AudioSpec
 
 RATE = 8_000
 SETTINGS = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from musgenre.cli.results import results
+from musgenre.core.config import AudioSpec, Component, ModelConfig, Prediction, Windows, from_dict, to_dict
+from musgenre.core.errors import AudioFileError, ConfigError, DatasetError
 from musgenre.datasets.archives import unpack
 from musgenre.datasets.base import Track, TrackDataset
 from musgenre.datasets.windows import GridWindows
-from musgenre.errors import AudioFileError, ConfigError, DatasetError
-from musgenre.specs import AudioSpec, Component, ModelConfig, Prediction, Windows, from_dict, to_dict
-from musgenre.training.embeddings import embedded
+from musgenre.training.embedding_cache import embedded
 
 SETTINGS = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PLAIN = ModelConfig("m", ("jazz", "rock"), AudioSpec(), Component("logmel"), Component("vgg16"), hidden=(4, 2))
@@ -161,8 +161,8 @@ def _result(song: str) -> Prediction | AudioFileError:
 @settings(SETTINGS, max_examples=15)
 @given(cuts=st.lists(st.integers(0, 60_000), max_size=6), version=st.sampled_from(['"one"', None]))
 def test_a_download_that_is_cut_anywhere_is_the_file_or_an_error(broken_server, cuts, version):
-    from musgenre.downloads import download
-    from musgenre.errors import DownloadError
+    from musgenre.core.download import download
+    from musgenre.core.errors import DownloadError
 
     broken_server.cuts, broken_server.version = list(cuts), version
     with tempfile.TemporaryDirectory() as folder:

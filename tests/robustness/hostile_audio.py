@@ -269,7 +269,7 @@ def classifiers(decode: str) -> tuple[Any, Any]:
 
 def outcome(classifier: Any, source: Source, folder: Path | None) -> str:
     """What becomes of one input: "Prediction", or the name of an error; what else is raised passes."""
-    from musgenre.errors import MusgenreError
+    from musgenre.core.errors import MusgenreError
 
     given: Any = source
     if isinstance(source, bytes):

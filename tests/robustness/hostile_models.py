@@ -236,7 +236,7 @@ def write(model: Path, files: tuple[bytes, bytes], generator: random.Random) -> 
 
 def outcome(model: Path) -> str:
     from musgenre import GenreClassifier
-    from musgenre.errors import MusgenreError
+    from musgenre.core.errors import MusgenreError
 
     try:
         classifier = GenreClassifier.from_pretrained(model, device="cpu")

@@ -14,13 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from musgenre import strangers, weights
 from musgenre.backbones.base import BACKBONES
-from musgenre.classifier import GenreClassifier
-from musgenre.errors import ConfigError, MusgenreError, ParameterError, WeightsError
+from musgenre.core.config import AudioSpec, Component, ModelConfig
+from musgenre.core.errors import ConfigError, MusgenreError, ParameterError, WeightsError
 from musgenre.functional import dct_matrix, mel_filterbank
-from musgenre.network import GenreNetwork
-from musgenre.specs import AudioSpec, Component, ModelConfig
+from musgenre.models import serialization as weights
+from musgenre.models import validation as strangers
+from musgenre.models.classifier import GenreClassifier
+from musgenre.models.network import GenreNetwork
 
 CONFIG = ModelConfig(
     "tiny",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from musgenre.classifier import GenreClassifier
+from musgenre.models.classifier import GenreClassifier
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "scripts" / "check_versions.py"

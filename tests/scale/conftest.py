@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from musgenre.classifier import GenreClassifier
-from musgenre.network import GenreNetwork
-from musgenre.specs import AudioSpec, Component, ModelConfig
+from musgenre.core.config import AudioSpec, Component, ModelConfig
+from musgenre.models.classifier import GenreClassifier
+from musgenre.models.network import GenreNetwork
 
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 RATE = 8_000

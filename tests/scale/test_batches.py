@@ -10,8 +10,8 @@ import pytest
 
 from musgenre.audio import load
 from musgenre.audio.options import ReadOptions
-from musgenre.classifier import GenreClassifier
-from musgenre.errors import MusgenreError
+from musgenre.core.errors import MusgenreError
+from musgenre.models.classifier import GenreClassifier
 from musgenre.scale import decoding
 from musgenre.scale.batches import predict_batch
 from musgenre.scale.decoding import decode_batch
@@ -124,7 +124,7 @@ def test_it_travels(paths, quick):
 
 def test_a_file_elsewhere_is_fetched_piece_by_piece(paths, quick):
     fsspec = pytest.importorskip("fsspec")
-    from musgenre.scale.places import opened
+    from musgenre.scale.filesystems import opened
 
     song = Path(next(path for path in paths if path.endswith(".flac")))
     fsspec.filesystem("memory").pipe("/bucket/song.flac", song.read_bytes())

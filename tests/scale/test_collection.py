@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from musgenre.cli.main import app
-from musgenre.errors import DatasetError, MusgenreError, ParameterError
+from musgenre.core.errors import DatasetError, MusgenreError, ParameterError
 from musgenre.scale import predict_collection
 
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import musgenre
+from musgenre.core.errors import DatasetError, ParameterError
 from musgenre.datasets.base import Track
-from musgenre.datasets.vectors import TrackVectors
-from musgenre.errors import DatasetError, ParameterError
+from musgenre.datasets.embeddings import TrackVectors
 from musgenre.scale import read_embeddings
 from musgenre.scale.batches import predict_batch
 from musgenre.scale.schema import revision_of, schema_of, table_of
-from musgenre.training.plan import Augmentation
+from musgenre.training.config import Augmentation
 
 pq = pytest.importorskip("pyarrow.parquet", reason="PyArrow (the extra 'scale') is not installed")
 

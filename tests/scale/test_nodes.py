@@ -9,8 +9,8 @@ import torch
 
 import musgenre
 from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
+from musgenre.core.config import AudioSpec, Component
 from musgenre.datasets import AudioFolder, holdout
-from musgenre.specs import AudioSpec, Component
 from musgenre.training.distributed import several
 
 MEL = Component("logmel", {"n_fft": 512, "hop_length": 128, "n_mels": 16})

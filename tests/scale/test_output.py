@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musgenre.errors import DatasetError
+from musgenre.core.errors import DatasetError
 from musgenre.scale.batches import predict_batch
 from musgenre.scale.output import Output
 from musgenre.scale.schema import SCHEMA_VERSION, revision_of, schema_of, table_of
@@ -55,7 +55,7 @@ def test_a_revision_is_the_weights_and_the_configuration(quick):
 
     import torch
 
-    from musgenre.classifier import GenreClassifier
+    from musgenre.models.classifier import GenreClassifier
 
     again = GenreClassifier(copy.deepcopy(quick.network), dataclasses.replace(quick.config, scores={"told": 0.5}))
     assert revision_of(again) == revision_of(quick)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from musgenre.errors import DatasetError, ParameterError
+from musgenre.core.errors import DatasetError, ParameterError
 from musgenre.scale import sources
-from musgenre.scale.places import resolve
+from musgenre.scale.filesystems import resolve
 from musgenre.scale.sources import hashed, refuse_repeats, source_of
 
 pa = pytest.importorskip("pyarrow", reason="PyArrow (the extra 'scale') is not installed")

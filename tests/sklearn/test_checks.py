@@ -14,9 +14,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
+from musgenre.core.config import AudioSpec
 from musgenre.features.base import FEATURES, FeatureExtractor
 from musgenre.sklearn import EmbeddingTransformer, FeatureTransformer, GenreEstimator
-from musgenre.specs import AudioSpec
 
 RATE = 100
 

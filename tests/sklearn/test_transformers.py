@@ -15,10 +15,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 import musgenre
-from musgenre.errors import AudioFileError, MusgenreError, ParameterError, UnknownNameError
+from musgenre.core.config import Component
+from musgenre.core.errors import AudioFileError, MusgenreError, ParameterError, UnknownNameError
 from musgenre.features import FEATURES
 from musgenre.sklearn import EmbeddingTransformer, FeatureTransformer
-from musgenre.specs import Component
 
 
 @pytest.fixture(scope="module")

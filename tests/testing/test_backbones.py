@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
-from musgenre.errors import ContractError, UnknownNameError
+from musgenre.core.errors import ContractError, UnknownNameError
 from musgenre.testing.backbones import CHECKS, check_backbone
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from musgenre.errors import ConfigError, ContractError, MusgenreError, ParameterError, PluginError, UnknownNameError
+from musgenre.core.config import Component
+from musgenre.core.errors import (
+    ConfigError,
+    ContractError,
+    MusgenreError,
+    ParameterError,
+    PluginError,
+    UnknownNameError,
+)
 from musgenre.features.base import FEATURES, FeatureExtractor
-from musgenre.specs import Component
 from musgenre.testing.features import CHECKS, check_feature
 
 HOP = 256

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from musgenre.backbones.base import Backbone, InputSpec
-from musgenre.errors import MusgenreError, ParameterError
+from musgenre.core.errors import MusgenreError, ParameterError
 from musgenre.features.base import FeatureExtractor
-from musgenre.network import GenreNetwork
+from musgenre.models.network import GenreNetwork
+from musgenre.training.config import Augmentation, FinetuneConfig
 from musgenre.training.loop import quiet
 from musgenre.training.module import GenreModule, class_weights, parameter_groups
-from musgenre.training.plan import Augmentation, FinetuneConfig
 from musgenre.training.stages import Stage
 
 

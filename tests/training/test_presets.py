@@ -6,9 +6,9 @@ import pytest
 from torch import nn
 
 from musgenre.backbones.base import BACKBONES
-from musgenre.errors import UnknownNameError
+from musgenre.core.errors import UnknownNameError
 from musgenre.features.base import FEATURES
-from musgenre.network import dense_head
+from musgenre.models.network import dense_head
 from musgenre.training.presets import preset
 
 

@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+from musgenre.core.config import AudioSpec
 from musgenre.datasets import AudioFolder
 from musgenre.datasets.windows import RandomWindows
-from musgenre.specs import AudioSpec
 from musgenre.training import progress
+from musgenre.training.config import FinetuneConfig
 from musgenre.training.data import GenreData, _AheadLoader
-from musgenre.training.plan import FinetuneConfig
-from musgenre.training.progress import Waiting
+from musgenre.training.progress import DataLoadingTimer
 
 
 def test_waiting_is_what_lies_between_the_batches(monkeypatch):
     clock = iter([100.0, 103.0, 104.0, 106.0, 110.0, 200.0, 201.0, 202.0])
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
-    waiting = Waiting()
+    waiting = DataLoadingTimer()
     assert waiting.share == 0
     for batches in (2, 1):  # validation lies between the epochs and counts for neither
         waiting.on_train_epoch_start(None, None)

@@ -16,11 +16,11 @@ import torch
 
 import musgenre
 from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
+from musgenre.core.config import AudioSpec, Component
+from musgenre.core.errors import ConfigError, ParameterError
 from musgenre.datasets import AudioFolder, holdout
-from musgenre.errors import ConfigError, ParameterError
-from musgenre.specs import AudioSpec, Component
-from musgenre.training.directory import RunDirectory
-from musgenre.training.plan import Augmentation, FinetuneConfig
+from musgenre.training.config import Augmentation, FinetuneConfig
+from musgenre.training.run_directory import RunDirectory
 
 CONFIG = FinetuneConfig(
     audio=AudioSpec(sample_rate=8_000, window_seconds=0.5, hop_seconds=0.5),

@@ -12,8 +12,8 @@ from rich.console import Console
 from musgenre.backbones.vgg import VGG16Slim
 from musgenre.datasets.base import Track, TrackDataset
 from musgenre.features.spectral import LogMel
-from musgenre.network import GenreNetwork
-from musgenre.training.plan import FinetuneConfig
+from musgenre.models.network import GenreNetwork
+from musgenre.training.config import FinetuneConfig
 from musgenre.training.stages import Stage
 from musgenre.training.summary import summary
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.transforms import (
     FrequencyMask,
     MelSpectrogram,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.transforms import Channels, Normalise, Resize
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.transforms import MFCC, MelSpectrogram, Resize, Spectrogram, ToDecibel
 
 # Few samples for a frame, or many bands for a transform: librosa warns, and both are meant here.

@@ -7,7 +7,7 @@ import math
 import torch
 from musgenre_plugin_example.feature import OctaveBands
 
-from musgenre.specs import Component
+from musgenre.core.config import Component
 from musgenre.testing import check_backbone, check_feature
 
 

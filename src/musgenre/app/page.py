@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from musgenre.app.answering import Answerer
-from musgenre.errors import MusgenreError, ParameterError
+from musgenre.app.analysis import Answerer
+from musgenre.core.errors import MusgenreError, ParameterError
 
 if TYPE_CHECKING:
     from gradio import Blocks

@@ -1,9 +1,9 @@
 from .options import ReadOptions as ReadOptions
-from .reading import SHORTEST_SECONDS as SHORTEST_SECONDS
-from .reading import AudioWindows as AudioWindows
-from .reading import blocks as blocks
-from .reading import duration_seconds as duration_seconds
-from .reading import load as load
-from .reading import read_window as read_window
-from .reading import tile as tile
 from .sources import AudioSource as AudioSource
+from .windows import SHORTEST_SECONDS as SHORTEST_SECONDS
+from .windows import AudioWindows as AudioWindows
+from .windows import blocks as blocks
+from .windows import duration_seconds as duration_seconds
+from .windows import load as load
+from .windows import read_window as read_window
+from .windows import tile as tile

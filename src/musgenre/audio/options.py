@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
-from musgenre.errors import AudioFileError, ParameterError
+from musgenre.core.errors import AudioFileError, ParameterError
 
 if TYPE_CHECKING:
-    from musgenre.audio.isolated import Processes
+    from musgenre.audio.subprocess_decoder import Processes
 
 Decode = Literal["inline", "subprocess"]
 """Where files are decoded: in this process, or in another one."""
@@ -18,7 +18,7 @@ Decode = Literal["inline", "subprocess"]
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How far files are trusted that are read; one beyond a limit is an :class:`~musgenre.errors.AudioFileError`.
+    """How far files are trusted that are read; one beyond a limit is an :class:`~musgenre.core.errors.AudioFileError`.
 
     The limits hold for files and file objects. Samples that are given as an array are in memory already. A file that
     says how long it is, is refused before anything is decoded; another one where the limit is reached.
@@ -40,7 +40,7 @@ class ReadOptions:
         >>> ReadOptions(max_duration_seconds=600).check("song.wav", seconds=601.0)
         Traceback (most recent call last):
         ...
-        musgenre.errors.AudioFileError: song.wav: 601.0 seconds; at most 600 are read. Raise max_duration_seconds...
+        musgenre.core.errors.AudioFileError: song.wav: 601.0 seconds; at most 600 are read. Raise ...
     """
 
     max_duration_seconds: float = 39_600.0
@@ -89,6 +89,6 @@ class ReadOptions:
 
         :meta private:
         """
-        from musgenre.audio.isolated import Processes
+        from musgenre.audio.subprocess_decoder import Processes
 
         return Processes(timeout_seconds=self.timeout_seconds)

@@ -11,10 +11,10 @@ from typing import Any, BinaryIO, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from musgenre.audio.bytestream import ByteStream
-from musgenre.audio.decoding import Decoder, Frames, block_frames, whole_rate
+from musgenre.audio.byte_stream import ByteStream
+from musgenre.audio.decoder import Decoder, Frames, block_frames, whole_rate
 from musgenre.audio.options import ReadOptions
-from musgenre.errors import AudioError, AudioFileError
+from musgenre.core.errors import AudioError, AudioFileError
 
 AudioSource: TypeAlias = str | os.PathLike[str] | BinaryIO | tuple[Any, int]
 """A path, a seekable binary file object, or ``(waveform, sample_rate)``."""

@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from musgenre.errors import ConfigError
-from musgenre.registry import Registry
-from musgenre.specs import Component
+from musgenre.core.config import Component
+from musgenre.core.errors import ConfigError
+from musgenre.core.registry import Registry
 
 Shape = tuple[int, int, int]
 

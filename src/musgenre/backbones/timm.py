@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from musgenre.backbones.base import Backbone, InputSpec, picture
 from musgenre.backbones.stages import find_stages
-from musgenre.backbones.states import read_state_dict
-from musgenre.errors import PluginError, WeightsError
-from musgenre.registry import unknown_name
-from musgenre.specs import Component
+from musgenre.backbones.state_dicts import read_state_dict
+from musgenre.core.config import Component
+from musgenre.core.errors import PluginError, WeightsError
+from musgenre.core.registry import unknown_name
 
 _SMALLEST_PICTURE = 32
 

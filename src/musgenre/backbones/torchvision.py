@@ -13,10 +13,10 @@ from torchvision import models
 
 from musgenre.backbones.base import Backbone, InputSpec, picture
 from musgenre.backbones.stages import find_stages
-from musgenre.backbones.states import imagenet, kept_imagenet, load_fitting, read_state_dict
-from musgenre.errors import ConfigError
-from musgenre.registry import unknown_name
-from musgenre.specs import Component
+from musgenre.backbones.state_dicts import imagenet, kept_imagenet, load_fitting, read_state_dict
+from musgenre.core.config import Component
+from musgenre.core.errors import ConfigError
+from musgenre.core.registry import unknown_name
 
 # Files of 2017 have "denselayer1.norm.1.weight" for "denselayer1.norm1.weight".
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musgenre.backbones.base import Backbone, InputSpec
-from musgenre.backbones.states import imagenet, kept_imagenet, load_fitting, read_state_dict
-from musgenre.errors import ConfigError, ParameterError
+from musgenre.backbones.state_dicts import imagenet, kept_imagenet, load_fitting, read_state_dict
+from musgenre.core.errors import ConfigError, ParameterError
 
 # Output channels of the convolutions, a tuple a group; each group ends in a 2 x 2 max-pool.
 _GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from musgenre.backbones.base import Backbone, InputSpec
-from musgenre.backbones.yamnet_files import CACHED, fill
-from musgenre.downloads import cache_directory
-from musgenre.errors import ConfigError
+from musgenre.backbones.yamnet_weights import CACHED, fill
+from musgenre.core.download import cache_directory
+from musgenre.core.errors import ConfigError
 from musgenre.functional import frame
 
 PATCH_FRAMES = 96

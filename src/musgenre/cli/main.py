@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from musgenre.cli import downloading, listing, measuring, predicting, serving, tagging, training
+from musgenre.cli import download, evaluate, finetune, info, predict, serve, tag
 from musgenre.cli.options import complain
-from musgenre.errors import MusgenreError
+from musgenre.core.errors import MusgenreError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,18 +21,18 @@ app = typer.Typer(
     "line says what; 130 stopped by Ctrl-C; 1 a bug.",
 )
 _HEAR, _LEARN, _KNOW = "Hear", "Learn and measure", "Know what is here"
-app.command(rich_help_panel=_HEAR)(predicting.predict)
-app.command(rich_help_panel=_HEAR)(tagging.tag)
-app.command(rich_help_panel=_HEAR)(predicting.demo)
-app.command("app", rich_help_panel=_HEAR)(serving.serve)
-app.command(rich_help_panel=_LEARN)(training.finetune)
-app.command(rich_help_panel=_LEARN)(measuring.evaluate)
-app.command("cross-validate", rich_help_panel=_LEARN)(measuring.cross_validate)
-app.command(rich_help_panel=_LEARN)(predicting.export)
-app.command(rich_help_panel=_LEARN)(downloading.download)
-app.command("list", rich_help_panel=_KNOW)(listing.list_entries)
-app.command(rich_help_panel=_KNOW)(listing.info)
-app.command(rich_help_panel=_KNOW)(listing.check)
+app.command(rich_help_panel=_HEAR)(predict.predict)
+app.command(rich_help_panel=_HEAR)(tag.tag)
+app.command(rich_help_panel=_HEAR)(predict.demo)
+app.command("app", rich_help_panel=_HEAR)(serve.serve)
+app.command(rich_help_panel=_LEARN)(finetune.finetune)
+app.command(rich_help_panel=_LEARN)(evaluate.evaluate)
+app.command("cross-validate", rich_help_panel=_LEARN)(evaluate.cross_validate)
+app.command(rich_help_panel=_LEARN)(predict.export)
+app.command(rich_help_panel=_LEARN)(download.download)
+app.command("list", rich_help_panel=_KNOW)(info.list_entries)
+app.command(rich_help_panel=_KNOW)(info.info)
+app.command(rich_help_panel=_KNOW)(info.check)
 
 
 def _version(wanted: bool) -> None:

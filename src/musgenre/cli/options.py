@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from musgenre.errors import MusgenreError, ParameterError
+from musgenre.core.errors import MusgenreError, ParameterError
 
 if TYPE_CHECKING:
+    from musgenre.core.config import Prediction
     from musgenre.datasets.base import TrackDataset
-    from musgenre.specs import Prediction
 
 Model = Annotated[str | None, typer.Option(help="A model's directory or hub id; by default the one in the package.")]
 Top = Annotated[int, typer.Option(min=1, help="How many genres to name.")]

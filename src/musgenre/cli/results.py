@@ -11,16 +11,16 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from musgenre.atomic import one_at_a_time
-from musgenre.errors import MusgenreError, ParameterError
-from musgenre.specs import Prediction
+from musgenre.core.config import Prediction
+from musgenre.core.errors import MusgenreError, ParameterError
+from musgenre.core.files import file_lock
 
 
 class Results:
     """The file of results, while it is written; :func:`results` gives it.
 
-    Each line is what :meth:`~musgenre.specs.Prediction.to_dict` says of a song, or for one that cannot be used its
-    ``path``, ``error`` (the kind) and ``message``.
+    Each line is what :meth:`~musgenre.core.config.Prediction.to_dict` gives for a song, or for a file that cannot be
+    used its ``path``, ``error`` (the kind) and ``message``.
 
     Args:
         path: The file.
@@ -126,7 +126,7 @@ def results(path: Path, *, labels: Sequence[str], resume: bool) -> Iterator[Resu
     """
     found, lock = Results(path, labels=labels), path.with_name(f".{path.name}.lock")
     try:
-        with one_at_a_time(lock, wait=False):
+        with file_lock(lock, wait=False):
             if path.exists() and not resume:
                 raise ParameterError(f"'{path}' is there already: go on with it by --resume, or name another file.")
             if path.exists():

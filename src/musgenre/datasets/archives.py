@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from musgenre.errors import DatasetError
+from musgenre.core.errors import DatasetError
 
 _BLOCK_BYTES = 1 << 20
 _JUNK = frozenset([".DS_Store", "__MACOSX"])

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musgenre.audio import SHORTEST_SECONDS, duration_seconds
-from musgenre.errors import AudioError, DatasetError
-from musgenre.registry import Registry
+from musgenre.core.errors import AudioError, DatasetError
+from musgenre.core.registry import Registry
 
 _NAMED_IN_WARNING = 5
 

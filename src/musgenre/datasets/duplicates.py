@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
 from musgenre.audio import blocks, read_window
+from musgenre.core.errors import AudioError
 from musgenre.datasets.base import Track
-from musgenre.errors import AudioError
 
 _HEAD_BYTES = 1 << 16
 _HEAD_SECONDS = 0.5

@@ -6,8 +6,8 @@ import csv
 import os
 from pathlib import Path
 
+from musgenre.core.errors import DatasetError
 from musgenre.datasets.base import MissingTrack, Track, TrackDataset, abbreviated, probe, warn_missing
-from musgenre.errors import DatasetError
 
 SUFFIXES = frozenset(
     [".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".snd", ".w64", ".wav"]

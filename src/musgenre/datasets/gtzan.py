@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from musgenre.core.errors import DatasetError, ParameterError
 from musgenre.datasets.base import MissingTrack, Track, TrackDataset, abbreviated, probe, warn_missing
-from musgenre.errors import DatasetError, ParameterError
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 """The labels, in the order of a network's outputs."""

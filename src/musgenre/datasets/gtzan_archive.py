@@ -6,10 +6,10 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from musgenre.atomic import one_at_a_time
+from musgenre.core.download import download
+from musgenre.core.errors import DatasetError, DownloadError
+from musgenre.core.files import file_lock
 from musgenre.datasets.archives import unpack
-from musgenre.downloads import download
-from musgenre.errors import DatasetError, DownloadError
 
 FOLDER = "genres"
 """The archive's folder, which is one of those that :class:`~musgenre.datasets.GTZAN` looks for."""
@@ -24,7 +24,7 @@ class Address:
 
     Attributes:
         url: Its address.
-        checksum: As :func:`musgenre.downloads.download` takes it, or ``None`` where it is not known.
+        checksum: As :func:`musgenre.core.download.download` takes it, or ``None`` where it is not known.
         size: Its bytes, or ``None`` where that is not known.
     """
 
@@ -63,7 +63,7 @@ def fetch(root: Path, *, url: str | None, checksum: str | None, progress: bool) 
     archive = root / f"{FOLDER}.tar.gz"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with one_at_a_time(root / f".{FOLDER}.lock"):
+        with file_lock(root / f".{FOLDER}.lock"):
             if not (root / FOLDER).exists():  # unless another made it while this one waited
                 _download(archive, addresses, progress=progress)
                 unpack(archive, root / FOLDER, max_bytes=_MAX_BYTES)

@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 
+from musgenre.core.errors import DatasetError, ParameterError
 from musgenre.datasets.base import Track, TrackDataset, abbreviated
 from musgenre.datasets.duplicates import same_recordings
-from musgenre.errors import DatasetError, ParameterError
 
 
 def holdout(dataset: TrackDataset, *, fraction: float = 0.2, seed: int = 0) -> tuple[TrackDataset, TrackDataset]:
@@ -112,7 +112,7 @@ def check_split(train: TrackDataset, test: TrackDataset, *, allow_leakage: bool 
         >>> check_split(data, data)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        musgenre.errors.DatasetError: <mine: 1 track, 2 labels> and <mine: 1 track, 2 labels> are no clean split: ...
+        musgenre.core.errors.DatasetError: <mine: 1 track, 2 labels> and <mine: 1 track, 2 labels> are no clean ...
     """
     if train.labels != test.labels:
         raise DatasetError(

@@ -14,9 +14,9 @@ import torch
 from torch.utils.data import Dataset
 
 from musgenre.audio import read_window, tile
+from musgenre.core.config import AudioSpec
+from musgenre.core.errors import ParameterError
 from musgenre.datasets.base import TrackDataset
-from musgenre.errors import ParameterError
-from musgenre.specs import AudioSpec
 
 
 class TrackWindows(Dataset[tuple[torch.Tensor, int, int]], abc.ABC):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from musgenre.core.errors import DatasetError
 from musgenre.datasets.base import abbreviated
-from musgenre.errors import DatasetError
-from musgenre.evaluation.reports import EvaluationReport
+from musgenre.evaluation.report import EvaluationReport
 from musgenre.metrics.uncertainty import mcnemar
 
 

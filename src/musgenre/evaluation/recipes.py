@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from musgenre import specs
-from musgenre.errors import ConfigError, UnknownNameError
-from musgenre.specs import Component
-from musgenre.training.plan import FinetuneConfig
+from musgenre.core import config as specs
+from musgenre.core.config import Component
+from musgenre.core.errors import ConfigError, UnknownNameError
+from musgenre.training.config import FinetuneConfig
 from musgenre.training.presets import preset
 
 # Whoever reads a report can do without these, and a run may go on with others.

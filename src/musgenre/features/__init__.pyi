@@ -1,7 +1,7 @@
 from .base import FEATURES as FEATURES
 from .base import FeatureExtractor as FeatureExtractor
 from .base import register_feature as register_feature
-from .combined import Combined as Combined
+from .concat import Combined as Combined
 from .harmonic import Chroma as Chroma
 from .harmonic import ConstantQ as ConstantQ
 from .harmonic import Tonnetz as Tonnetz

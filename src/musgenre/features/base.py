@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from musgenre.errors import ConfigError, ParameterError
+from musgenre.core.errors import ConfigError, ParameterError
+from musgenre.core.registry import F, Registry
 from musgenre.functional import check_positive
-from musgenre.registry import F, Registry
 
 JOIN = "+"
 """What stands between the names of features that are used together, as in ``"logmel+tempogram"``."""
@@ -107,12 +107,12 @@ class FeatureRegistry(Registry[FeatureExtractor]):
         """Returns the factory called ``name``, or one for features that are joined.
 
         Raises:
-            UnknownNameError, PluginError: As :meth:`musgenre.registry.Registry.get`, for each of the features.
+            UnknownNameError, PluginError: As :meth:`musgenre.core.registry.Registry.get`, for each of the features.
             ConfigError: A feature is named twice.
         """
         if JOIN not in name:
             return super().get(name)
-        from musgenre.features.combined import Combination
+        from musgenre.features.concat import Combination
 
         names = name.split(JOIN)
         if len(set(names)) < len(names):
@@ -123,7 +123,7 @@ class FeatureRegistry(Registry[FeatureExtractor]):
         """Returns a decorator that registers a factory in this process.
 
         Raises:
-            ParameterError, PluginError: As :meth:`musgenre.registry.Registry.register`; or the name has a ``+``.
+            ParameterError, PluginError: As :meth:`musgenre.core.registry.Registry.register`; or the name has a ``+``.
         """
         if JOIN in name:
             raise ParameterError(f"A feature's name has no {JOIN!r}, which joins features, unlike {name!r}.")

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.features.base import FeatureExtractor, centres_hz
 from musgenre.transforms.shape import Channels, Normalise, Resize
 from musgenre.transforms.spectral import MFCC, MelSpectrogram, ToDecibel

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from musgenre import functional
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.features.base import FeatureExtractor, centres_hz
 from musgenre.transforms.constant import Constant
 

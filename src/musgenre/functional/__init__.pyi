@@ -8,6 +8,8 @@ from .harmonic import chroma_filterbank as chroma_filterbank
 from .harmonic import normalise_frames as normalise_frames
 from .harmonic import tonnetz as tonnetz
 from .harmonic import tonnetz_matrix as tonnetz_matrix
+from .images import normalise as normalise
+from .images import resize as resize
 from .levels import dct_matrix as dct_matrix
 from .levels import mfcc as mfcc
 from .levels import to_decibel as to_decibel
@@ -15,8 +17,6 @@ from .mel import mel_filterbank as mel_filterbank
 from .mel import mel_groups as mel_groups
 from .mel import mel_power_spectrogram as mel_power_spectrogram
 from .mel import mel_spectrogram as mel_spectrogram
-from .pictures import normalise as normalise
-from .pictures import resize as resize
 from .rhythm import onset_strength as onset_strength
 from .rhythm import tempo as tempo
 from .rhythm import tempogram as tempogram

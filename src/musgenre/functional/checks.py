@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 
 _MOST_NUMBERS = 2**24
 

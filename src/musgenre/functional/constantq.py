@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.functional.checks import check_positive, check_size, is_power
 from musgenre.functional.mel import project
 from musgenre.functional.spectrum import check_waveform, frame

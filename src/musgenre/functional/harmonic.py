@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.functional.checks import check_positive, check_size
 from musgenre.functional.mel import project
 

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
+from musgenre.functional.blocks import by_pieces, change
 from musgenre.functional.checks import check_positive, check_size, is_power
 from musgenre.functional.mel import project
-from musgenre.functional.pieces import by_pieces, change
 
 
 def to_decibel(

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
+from musgenre.functional.blocks import by_pieces, mel_of_frames
 from musgenre.functional.checks import check_positive, check_size
-from musgenre.functional.pieces import by_pieces, mel_of_frames
 from musgenre.functional.spectrum import check_waveform, power_spectrogram
 
 _GROUP_BANDS = 16

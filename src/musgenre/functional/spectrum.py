@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.functional.checks import check_positive
 
 

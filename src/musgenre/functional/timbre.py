@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.functional.checks import check_positive, is_power
 from musgenre.functional.levels import to_decibel
 from musgenre.functional.spectrum import check_waveform, frame

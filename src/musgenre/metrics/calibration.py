@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.metrics.labels import Floats, Indices
 
 _COLDEST, _HOTTEST = 0.02, 50.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.metrics.labels import Floats, Indices
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.metrics.labels import Indices, Integers, hits
 
 

@@ -4,8 +4,8 @@ from .maps import plot_embedding_map as plot_embedding_map
 from .reports import plot_confusion as plot_confusion
 from .reports import plot_reliability as plot_reliability
 from .saliency import plot_saliency as plot_saliency
-from .songs import NAMED_SHARE as NAMED_SHARE
-from .songs import OTHER_COLOUR as OTHER_COLOUR
-from .songs import plot_spectrogram as plot_spectrogram
-from .songs import plot_timeline as plot_timeline
-from .songs import save_overview as save_overview
+from .timeline import NAMED_SHARE as NAMED_SHARE
+from .timeline import OTHER_COLOUR as OTHER_COLOUR
+from .timeline import plot_spectrogram as plot_spectrogram
+from .timeline import plot_timeline as plot_timeline
+from .timeline import save_overview as save_overview

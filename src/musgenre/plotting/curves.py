@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.plotting.figures import own_axes
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], *, ax: Axes | None = None
     """Draws learning curves: loss, and accuracy where it was validated, by epoch over all stages.
 
     Args:
-        history: What :class:`~musgenre.finetuning.FinetuneResult` holds as ``history``: a mapping an epoch.
+        history: What :class:`~musgenre.training.finetune.FinetuneResult` holds as ``history``: a mapping an epoch.
         ax: Where to draw; by default on a new figure.
 
     Returns:

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from musgenre.atomic import replacing
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
+from musgenre.core.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
+from musgenre.core.registry import unknown_name
 from musgenre.plotting.figures import COLOURS, own_axes
-from musgenre.registry import unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ def plot_embedding_map(
 
     Args:
         embeddings: A vector a song, such as :meth:`GenreClassifier.embed
-            <musgenre.classifier.GenreClassifier.embed>` gives of a list.
+            <musgenre.models.classifier.GenreClassifier.embed>` gives of a list.
         labels: The genre of each song; genres are coloured in the order of their names.
         method: ``"pca"`` shows the two directions in which the songs differ most: what is far apart on it is far apart.
             ``"tsne"`` (van der Maaten and Hinton, 2008) keeps neighbours together, and its distances say nothing more.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.metrics.probabilities import calibration_error
 from musgenre.plotting.figures import own_axes
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.plotting.figures import FREQUENCY_TICKS_HZ, own_axes
 
 if TYPE_CHECKING:

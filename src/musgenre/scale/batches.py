@@ -14,14 +14,14 @@ import numpy.typing as npt
 from torch import Tensor
 
 from musgenre.audio import AudioSource, AudioWindows
-from musgenre.classifier import GenreClassifier
-from musgenre.hearing import batch_size_for, heard
-from musgenre.inference import fused
+from musgenre.core.config import AudioSpec, Prediction, Windows
+from musgenre.core.threads import Workers
 from musgenre.metrics import track_probabilities
-from musgenre.parallel import Workers
+from musgenre.models.classifier import GenreClassifier
+from musgenre.models.compiled import fused
+from musgenre.models.hearing import batch_size_for, heard
 from musgenre.scale.decoding import UNREADABLE, Samples, told
-from musgenre.scale.places import opened
-from musgenre.specs import AudioSpec, Prediction, Windows
+from musgenre.scale.filesystems import opened
 
 Floats = npt.NDArray[np.float64]
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from musgenre.classifier import GenreClassifier
-from musgenre.errors import ParameterError
-from musgenre.hearing import batch_size_for
-from musgenre.inference import fused
+from musgenre.core.errors import ParameterError
+from musgenre.models.classifier import GenreClassifier
+from musgenre.models.compiled import fused
+from musgenre.models.hearing import batch_size_for
 from musgenre.scale.batches import predict_batch
 from musgenre.scale.decoding import decode_table
-from musgenre.scale.extra import needed
+from musgenre.scale.dependencies import needed
 from musgenre.scale.options import CollectionOptions, CollectionReport
 from musgenre.scale.output import Output
 from musgenre.scale.schema import revision_of, schema_of, table_of

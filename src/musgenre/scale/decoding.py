@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from musgenre.audio import blocks
 from musgenre.audio.options import ReadOptions
-from musgenre.errors import MusgenreError
-from musgenre.scale.extra import needed
-from musgenre.scale.places import opened
+from musgenre.core.errors import MusgenreError
+from musgenre.scale.dependencies import needed
+from musgenre.scale.filesystems import opened
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from musgenre.classifier import GenreClassifier
+from musgenre.core.errors import DatasetError
 from musgenre.datasets.base import MissingTrack, Track
-from musgenre.datasets.vectors import TrackVectors
-from musgenre.errors import DatasetError
-from musgenre.scale.extra import needed
-from musgenre.scale.places import resolve
+from musgenre.datasets.embeddings import TrackVectors
+from musgenre.models.classifier import GenreClassifier
+from musgenre.scale.dependencies import needed
+from musgenre.scale.filesystems import resolve
 from musgenre.scale.schema import revision_of
 
 

@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from musgenre.errors import ParameterError
-from musgenre.registry import close_names
+from musgenre.core.errors import ParameterError
+from musgenre.core.registry import close_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class CollectionOptions:
             >>> CollectionOptions.of({"embeding": True})  # doctest: +ELLIPSIS
             Traceback (most recent call last):
             ...
-            musgenre.errors.ParameterError: predict_collection() has no option 'embeding'. Close: embedding. All: ...
+            musgenre.core.errors.ParameterError: predict_collection() has no option 'embeding'. Close: embedding. ...
         """
         known = [field.name for field in dataclasses.fields(cls)]
         for name in given:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from musgenre.core.errors import DatasetError
 from musgenre.datasets.base import abbreviated
-from musgenre.errors import DatasetError
-from musgenre.scale.extra import needed
-from musgenre.scale.places import resolve
+from musgenre.scale.dependencies import needed
+from musgenre.scale.filesystems import resolve
 from musgenre.scale.sources import Source, hashed
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Output:
     Args:
         place: The dataset's folder or URI.
         schema: Its columns, with the model in their metadata.
-        filesystem: As for :func:`~musgenre.scale.places.resolve`.
+        filesystem: As for :func:`~musgenre.scale.filesystems.resolve`.
     """
 
     def __init__(self, place: str | os.PathLike[str], schema: pa.Schema, *, filesystem: Any = None) -> None:

@@ -6,13 +6,13 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from musgenre.scale.extra import needed
-from musgenre.specs import ModelConfig, to_dict
+from musgenre.core.config import ModelConfig, to_dict
+from musgenre.scale.dependencies import needed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from musgenre.classifier import GenreClassifier
+    from musgenre.models.classifier import GenreClassifier
 
 SCHEMA_VERSION = 1
 """Version of the rows, ``musgenre.schema_version`` in a file's metadata; it rises when a column changes its meaning."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from musgenre.core.errors import DatasetError
 from musgenre.datasets.base import abbreviated
 from musgenre.datasets.folder import SUFFIXES
-from musgenre.errors import DatasetError
-from musgenre.scale.extra import needed
-from musgenre.scale.places import is_local, resolve
+from musgenre.scale.dependencies import needed
+from musgenre.scale.filesystems import is_local, resolve
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +51,7 @@ def source_of(place: str | os.PathLike[str], *, id_column: str, filesystem: Any 
             one or more manifests (``.parquet``, ``.csv``) by their name or a pattern.
         id_column: The column of a manifest that holds the ids; its column ``path`` holds the files, as URIs or as
             paths, which count from the manifest's folder where they are local and relative.
-        filesystem: As for :func:`~musgenre.scale.places.resolve`.
+        filesystem: As for :func:`~musgenre.scale.filesystems.resolve`.
 
     Raises:
         DatasetError: There is nothing there, or a manifest lacks a column.

@@ -1,3 +1,3 @@
-from .classifying import GenreEstimator as GenreEstimator
+from .estimator import GenreEstimator as GenreEstimator
 from .transformers import EmbeddingTransformer as EmbeddingTransformer
 from .transformers import FeatureTransformer as FeatureTransformer

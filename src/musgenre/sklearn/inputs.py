@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sklearn.utils.validation import validate_data
 
 from musgenre.audio import SHORTEST_SECONDS, AudioSource, tile
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 
 Table: TypeAlias = npt.NDArray[np.float32]
 

@@ -13,11 +13,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from musgenre.classifier import GenreClassifier
+from musgenre.core.config import AudioSpec, Component
 from musgenre.features.base import FEATURES, FeatureExtractor
+from musgenre.models.classifier import GenreClassifier
+from musgenre.models.songs import Listener, Song
 from musgenre.sklearn.inputs import as_sources, check_names, read_input
-from musgenre.songs import Listener, Song
-from musgenre.specs import AudioSpec, Component
 
 Floats = npt.NDArray[np.float64]
 Names = npt.NDArray[np.object_]
@@ -59,7 +59,7 @@ class FeatureTransformer(_Songs):
     its windows. Nothing is learnt, so fitting on some songs and transforming others leaks nothing.
 
     Args:
-        feature: Name of a feature, or of several joined with ``+``, or a :class:`~musgenre.specs.Component` with
+        feature: Name of a feature, or of several joined with ``+``, or a :class:`~musgenre.core.config.Component` with
             options.
         sample_rate: The rate, in hertz, that files are brought to, and that the rows of a table have.
         window_seconds: Length of a window, and distance from one to the next.

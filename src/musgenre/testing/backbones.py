@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
-from musgenre.errors import ContractError, MusgenreError
+from musgenre.core.config import AudioSpec, Component, ModelConfig
+from musgenre.core.errors import ContractError, MusgenreError
 from musgenre.features.base import FEATURES
-from musgenre.specs import AudioSpec, Component, ModelConfig
 from musgenre.testing import common
 from musgenre.testing.reports import Check, ContractReport, run
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
-from musgenre.classifier import GenreClassifier
-from musgenre.network import GenreNetwork
-from musgenre.specs import ModelConfig
+from musgenre.core.config import ModelConfig
+from musgenre.models.classifier import GenreClassifier
+from musgenre.models.network import GenreNetwork
 
 _POOL = "musgenre.testing.pool"
 

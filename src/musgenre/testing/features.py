@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from musgenre.errors import ContractError, MusgenreError, ParameterError
+from musgenre.core.config import AudioSpec, Component, ModelConfig
+from musgenre.core.errors import ContractError, MusgenreError, ParameterError
 from musgenre.features.base import FEATURES, FeatureExtractor
-from musgenre.specs import AudioSpec, Component, ModelConfig
 from musgenre.testing import common
 from musgenre.testing.reports import Check, ContractReport, raised, run
 

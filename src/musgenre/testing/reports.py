@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from musgenre.errors import ContractError, ParameterError
-from musgenre.registry import close_names
+from musgenre.core.errors import ContractError, ParameterError
+from musgenre.core.registry import close_names
 
 C = TypeVar("C")
 Check = Callable[[C], Iterator[str]]

@@ -13,10 +13,10 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
+from musgenre.core.threads import ahead
 from musgenre.datasets.windows import TrackWindows
-from musgenre.parallel import ahead
-from musgenre.training.embeddings import EmbeddedWindows
-from musgenre.training.plan import FinetuneConfig
+from musgenre.training.config import FinetuneConfig
+from musgenre.training.embedding_cache import EmbeddedWindows
 
 Source: TypeAlias = TrackWindows | EmbeddedWindows
 

@@ -12,19 +12,19 @@ from typing import Any
 
 import torch
 
+from musgenre.core.download import cache_directory
 from musgenre.datasets.windows import TrackWindows
-from musgenre.downloads import cache_directory
-from musgenre.network import GenreNetwork
-from musgenre.training.checkpoints import Keeper
+from musgenre.models.network import GenreNetwork
+from musgenre.training.checkpoint import CheckpointCallback
+from musgenre.training.config import FinetuneConfig
 from musgenre.training.data import GenreData
-from musgenre.training.directory import RunDirectory
 from musgenre.training.distributed import meet
-from musgenre.training.embeddings import embedded
+from musgenre.training.embedding_cache import embedded
 from musgenre.training.module import GenreModule, class_weights, freeze
 from musgenre.training.options import RunOptions
-from musgenre.training.plan import FinetuneConfig
+from musgenre.training.run_directory import RunDirectory
 from musgenre.training.stages import Stage
-from musgenre.training.trainers import Trainers
+from musgenre.training.trainer import Trainers
 
 
 class Run:
@@ -71,7 +71,7 @@ class Run:
 
     def _fit(self, number: int, train: TrackWindows, *, valid: TrackWindows | None) -> None:
         stage = self.plan[number - 1]
-        keeper = Keeper(
+        keeper = CheckpointCallback(
             self.directory,
             (number, stage),
             seed=self.config.seed,
@@ -142,7 +142,7 @@ class Run:
 
 
 @contextlib.contextmanager
-def _ctrl_c_comes_through(keeper: Keeper) -> Iterator[None]:
+def _ctrl_c_comes_through(keeper: CheckpointCallback) -> Iterator[None]:
     """Raises Ctrl-C as what it is; Lightning would end the process, and turn a deaf ear to the next one."""
     handler = signal.getsignal(signal.SIGINT)
     try:

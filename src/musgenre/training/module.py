@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musgenre.errors import MusgenreError, ParameterError
+from musgenre.core.errors import MusgenreError, ParameterError
 from musgenre.metrics import accuracy
-from musgenre.network import GenreNetwork
+from musgenre.models.network import GenreNetwork
+from musgenre.training.config import Augmentation
 from musgenre.training.distributed import gathered
-from musgenre.training.plan import Augmentation
 from musgenre.training.stages import Stage
 
 

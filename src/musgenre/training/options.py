@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from musgenre.errors import ParameterError
-from musgenre.registry import close_names
-from musgenre.training.plan import FinetuneConfig
+from musgenre.core.errors import ParameterError
+from musgenre.core.registry import close_names
+from musgenre.training.config import FinetuneConfig
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, Trainer
@@ -102,7 +102,7 @@ def sort_options(options: dict[str, Any], config: FinetuneConfig | None) -> tupl
         >>> sort_options({"epoch": 1}, None)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        musgenre.errors.ParameterError: finetune() has no option 'epoch'. Close: epochs, head_epochs. All: ...
+        musgenre.core.errors.ParameterError: finetune() has no option 'epoch'. Close: epochs, head_epochs. All: ...
     """
     run_names = {field.name for field in dataclasses.fields(RunOptions)}
     config_names = {field.name for field in dataclasses.fields(FinetuneConfig)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from musgenre.registry import unknown_name
-from musgenre.specs import AudioSpec, Component
-from musgenre.training.plan import Augmentation, FinetuneConfig
+from musgenre.core.config import AudioSpec, Component
+from musgenre.core.registry import unknown_name
+from musgenre.training.config import Augmentation, FinetuneConfig
 
 
 @dataclass(frozen=True)

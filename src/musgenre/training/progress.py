@@ -18,7 +18,7 @@ _SMOOTHING = 0.05
 _SHOWN = {"valid_loss": "valid loss {:.3f}", "valid_accuracy": "accuracy {:.1%}"}
 
 
-class Waiting(pl.Callback):
+class DataLoadingTimer(pl.Callback):
     """Takes the time that training waits for its batches.
 
     Attributes:
@@ -62,7 +62,7 @@ class StageProgress(ProgressBar):
         waiting: What takes the time of waiting, which is told at the end.
     """
 
-    def __init__(self, stage: Stage, waiting: Waiting) -> None:
+    def __init__(self, stage: Stage, waiting: DataLoadingTimer) -> None:
         super().__init__()
         self.stage = stage
         self.waiting = waiting

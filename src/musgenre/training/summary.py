@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from musgenre.datasets.base import TrackDataset
-from musgenre.network import GenreNetwork
+from musgenre.models.network import GenreNetwork
+from musgenre.training.config import FinetuneConfig
 from musgenre.training.module import parameter_groups
-from musgenre.training.plan import FinetuneConfig
 from musgenre.training.stages import Stage
 
 if TYPE_CHECKING:

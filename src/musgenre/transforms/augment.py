@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.functional import check_positive
 
 

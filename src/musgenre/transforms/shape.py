@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from musgenre import functional
-from musgenre.errors import ParameterError
+from musgenre.core.errors import ParameterError
 from musgenre.transforms.constant import Constant
 
 

@@ -1,0 +1,1 @@
+"""Foundations without a dependency on the rest: errors, registry, configuration, files, downloads and threads."""

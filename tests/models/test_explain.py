@@ -1,0 +1,314 @@
+"""What a network looked at: compared with networks of which that is known, and with what the methods promise."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import sys
+import threading
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import musgenre
+from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
+from musgenre.core.config import AudioSpec, Component, ModelConfig
+from musgenre.core.errors import AudioFileError, ParameterError, UnknownNameError
+from musgenre.features import LogMel
+from musgenre.models import explain as explaining
+from musgenre.models.explain import Explainer, Explanation, noise_picture
+
+pytest.importorskip("captum", reason="needs the extra 'explain'")
+
+RATE = 8_000
+AUDIO = AudioSpec(RATE, window_seconds=1.0, hop_seconds=1.0)
+METHODS = ("grad-cam", "integrated-gradients")
+BINS = 32
+
+
+class Halves(nn.Module):
+    """The picture's upper half alone, and its lower half alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        upper = (torch.arange(BINS) >= BINS // 2).float()
+        self.register_buffer("masks", torch.stack((upper, 1 - upper))[:, :, None])
+
+    def forward(self, picture):
+        return (picture + 1) * self.masks
+
+
+class TwoBands(Backbone):
+    """How loud the upper half of the bands is on average, and the lower half."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expects, self.out_features = InputSpec(channels=1), 2
+        self.halves = nn.Sequential(Halves(), nn.ReLU(inplace=True))
+
+    def stages(self):
+        return [self.halves]
+
+    def forward(self, feature):
+        return self.halves(feature).mean(dim=(-2, -1))
+
+
+@pytest.fixture(scope="module")
+def two_bands():
+    """Says "hiss" of what is loud above, and "hum" of what is loud below; nothing else counts."""
+    head = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        head.weight.copy_(5 * torch.eye(2))
+    feature = LogMel(sample_rate=RATE, n_fft=512, hop_length=128, n_mels=BINS)
+    config = ModelConfig("two-bands", ("hiss", "hum"), AUDIO, Component("logmel"), Component("two-bands"))
+    return musgenre.GenreClassifier(musgenre.GenreNetwork(feature, TwoBands(), head=head), config)
+
+
+@pytest.fixture(scope="module")
+def song():
+    """Three seconds: a hum, then hum and hiss, then a hum again."""
+    time = np.arange(3 * RATE) / RATE
+    hum = 0.3 * np.sin(2 * np.pi * 150 * time)
+    hiss = np.random.default_rng(0).normal(size=time.size)
+    spectrum = np.fft.rfft(hiss)
+    spectrum[np.fft.rfftfreq(time.size, 1 / RATE) < 2_000] = 0
+    hiss = 0.3 * np.fft.irfft(spectrum, n=time.size)
+    return hum + hiss * ((time >= 1) & (time < 2)), RATE
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return musgenre.GenreClassifier.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def piece(waveform):
+    return waveform.T, 44_100
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("label", ["hiss", "hum"])
+def test_the_saliency_lies_where_the_network_looks(two_bands, song, method, label):
+    explanation = two_bands.explain(song, method=method, label=label, window=1)
+    sizes = np.abs(explanation.saliency)
+    looked_at = slice(BINS // 2, None) if label == "hiss" else slice(BINS // 2)
+    assert sizes[looked_at].sum() > 0
+    elsewhere = sizes.sum() - sizes[looked_at].sum()
+    # Grad-CAM is stretched over the picture by interpolation; the halves are cut at the picture's own size here.
+    assert elsewhere <= 1e-6 * sizes.sum()
+    assert explanation.label == label
+
+
+def test_the_window_that_is_surest_is_explained(two_bands, song):
+    prediction = two_bands.predict(song)
+    assert two_bands.explain(song).label == prediction.label
+    hiss, hum = (two_bands.explain(song, label=label) for label in ("hiss", "hum"))
+    assert hiss.start_seconds == 1.0
+    assert hum.start_seconds in (0.0, 2.0)
+    column = list(prediction.probabilities).index("hiss")
+    assert hiss.probability == pytest.approx(prediction.windows.probabilities[1, column])
+    assert hiss.window_seconds == 1.0
+    named = two_bands.explain(song, label="hiss", window=2)
+    assert named.start_seconds == 2.0
+    assert named.probability == pytest.approx(prediction.windows.probabilities[2, column])
+
+
+def test_the_spectrogram_is_what_the_network_saw(two_bands, song):
+    explanation = two_bands.explain(song, window=1)
+    samples = torch.from_numpy(song[0][RATE : 2 * RATE].astype(np.float32))
+    np.testing.assert_allclose(explanation.spectrogram, two_bands.network.feature(samples[None])[0, 0], atol=1e-5)
+    assert explanation.saliency.shape == explanation.spectrogram.shape == (BINS, 63)
+    expected = librosa.mel_frequencies(n_mels=BINS + 2, fmin=0, fmax=RATE / 2)[1:-1]
+    np.testing.assert_allclose(explanation.bins_hz, expected, atol=RATE / 512)  # a bin of the transform
+
+
+def test_integrated_gradients_of_a_linear_network_are_weight_times_difference(song):
+    class Flat(Backbone):
+        def __init__(self) -> None:
+            super().__init__()
+            self.expects, self.out_features = InputSpec(channels=1), BINS * 63
+
+        def stages(self):
+            return []
+
+        def forward(self, feature):
+            return feature.flatten(1)
+
+    torch.manual_seed(0)
+    feature = LogMel(sample_rate=RATE, n_fft=512, hop_length=128, n_mels=BINS)
+    head = nn.Linear(BINS * 63, 3)
+    config = ModelConfig("flat", ("a", "b", "c"), AUDIO, Component("logmel"), Component("flat"))
+    classifier = musgenre.GenreClassifier(musgenre.GenreNetwork(feature, Flat(), head=head), config)
+    explanation = classifier.explain(song, method="integrated-gradients", label="b", window=1)
+    samples = torch.from_numpy(song[0][RATE : 2 * RATE].astype(np.float32))
+    difference = feature(samples[None]) - noise_picture(feature, samples)
+    expected = head.weight[1].detach().reshape(BINS, 63) * difference[0, 0]
+    np.testing.assert_allclose(explanation.saliency, expected, atol=1e-5)
+    with pytest.raises(ParameterError, match="integrated-gradients"):
+        classifier.explain(song, method="grad-cam")
+
+
+def test_integrated_gradients_add_up_to_the_difference_of_the_logits(bundled, piece):
+    window = next(iter(musgenre.audio.AudioWindows(piece, bundled.config.audio)))[1]
+    samples = torch.from_numpy(window)
+    feature, classify = bundled.network.feature, bundled.network.classify
+    with torch.no_grad():
+        logits, without = classify(feature(samples[None]))[0], classify(noise_picture(feature, samples))[0]
+    for label in ("classical", "metal"):
+        explanation = bundled.explain(piece, method="integrated-gradients", label=label, window=0)
+        place = bundled.labels.index(label)
+        difference = float(logits[place] - without[place])
+        assert explanation.saliency.sum(dtype=np.float64) == pytest.approx(
+            difference, abs=0.05 + 0.03 * abs(difference)
+        )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_picture_without_anything_in_it_has_no_saliency_of_its_own(bundled, two_bands, method):
+    silence = (np.zeros(RATE * 2), RATE)
+    for classifier in (two_bands, bundled):
+        explanation = classifier.explain(silence, method=method)
+        assert np.ptp(explanation.spectrogram) == 0
+        assert np.isfinite(explanation.saliency).all()
+        explanation.plot().figure.canvas.draw()
+        if method == "integrated-gradients":
+            # Noise as loud as silence is silence.
+            np.testing.assert_array_equal(explanation.saliency, 0)
+
+
+def test_pink_noise_falls_by_three_decibels_an_octave_and_is_as_loud_as_the_window(song):
+    heard = []
+
+    class Keep(nn.Module):
+        def forward(self, noise):
+            heard.append(noise)
+            return noise[:, None, None]
+
+    samples = torch.from_numpy(song[0].astype(np.float32))
+    noise_picture(Keep(), samples)
+    noise = heard[0].double()
+    assert noise.square().mean(dim=1).sqrt().numpy() == pytest.approx(float(samples.square().mean().sqrt()), rel=1e-4)
+    power = torch.fft.rfft(noise).abs().square().mean(dim=0)
+    hertz = torch.fft.rfftfreq(noise.shape[1], 1 / RATE)
+    octaves = [power[(hertz >= low) & (hertz < 2 * low)].mean().log10() * 10 for low in (125, 250, 500, 1_000, 2_000)]
+    np.testing.assert_allclose(np.diff(octaves), -3.0, atol=0.4)
+
+
+BACKBONE_CASES = [
+    ("vgg16-slim", {"width": 0.1, "dense_units": 16}),
+    ("torchvision/shufflenet_v2_x0_5", {}),
+    ("torchvision/squeezenet1_1", {}),
+    ("yamnet", {}),
+    *([("timm/test_resnet", {}), ("timm/test_vit", {})] if importlib.util.find_spec("timm") else []),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), BACKBONE_CASES, ids=[name for name, _ in BACKBONE_CASES])
+def test_any_backbone_can_be_explained(name, options, song, monkeypatch):
+    monkeypatch.setattr(explaining, "_STEPS", 4)  # which is quick; how exact it is, is tested elsewhere
+    factory = BACKBONES.get(name)
+    weights = {"weights": None} if BACKBONES.accepts(name, "weights") else {}
+    audio = AudioSpec(16_000 if name == "yamnet" else RATE, window_seconds=3.0)
+    feature, backbone = Component.of(factory.default_feature), Component(name, {**options, **weights})
+    config = ModelConfig("random", ("a", "b", "c"), audio, feature, backbone)
+    torch.manual_seed(0)
+    classifier = musgenre.GenreClassifier(musgenre.GenreNetwork.from_config(config), config)
+    shape = classifier.network.feature.out_shape(audio.window_samples)[1:]
+    for method in METHODS:
+        explanation = classifier.explain(song, method=method)
+        assert explanation.saliency.shape == explanation.spectrogram.shape == shape
+        assert np.isfinite(explanation.saliency).all()
+        if method == "grad-cam":
+            assert explanation.saliency.min() >= 0
+        else:
+            assert np.ptp(explanation.saliency) > 0
+    hertz = explanation.bins_hz
+    assert hertz.shape == (shape[0],)
+    assert (np.diff(hertz) >= 0).all()
+    assert 0 <= hertz[0] < hertz[-1] <= audio.sample_rate / 2
+
+
+@pytest.mark.parametrize("name", ["vgg16-slim", "yamnet"])
+def test_a_cell_of_a_map_lies_over_what_it_sees(name):
+    torch.manual_seed(0)
+    backbone = BACKBONES.build(name, {"in_channels": 1, **({"weights": None} if name == "yamnet" else {})}).eval()
+    picture = torch.randn(1, 1, 64, 298).requires_grad_()
+    maps = []
+    hook = backbone.stages()[3].register_forward_hook(lambda _, __, output: maps.append(output))
+    backbone(picture)
+    hook.remove()
+    one = maps[-1]
+    for patch, row, column in [(0, 1, 1), (len(one) - 1, one.shape[2] - 2, one.shape[3] - 2)]:
+        (seen,) = torch.autograd.grad(one[patch, :, row, column].sum(), picture, retain_graph=True)
+        # Where a network standardises its picture, every cell sees a little of everything.
+        field = seen[0, 0].abs() * (seen[0, 0].abs() > 0.1 * seen.abs().max())
+        mark = torch.zeros(len(one), 1, *one.shape[2:])
+        mark[patch, 0, row, column] = 1
+        laid = backbone.onto_picture(mark, size=(64, 298))
+        assert laid.shape == (64, 298)
+        for axis, cells in ((0, 64), (1, 298)):
+            other = 1 - axis
+            centres = [float((side.sum(dim=other) * torch.arange(cells)).sum() / side.sum()) for side in (field, laid)]
+            assert centres[0] == pytest.approx(centres[1], abs=16)
+
+
+def test_explaining_leaves_the_classifier_as_it_was(bundled, piece):
+    before = bundled.predict(piece).windows.probabilities
+    kept = copy.deepcopy(bundled.network.state_dict())
+    failed = []
+
+    def predict():
+        if not np.array_equal(bundled.predict(piece).windows.probabilities, before):
+            failed.append("another prediction")
+
+    thread = threading.Thread(target=predict)
+    thread.start()
+    first = bundled.explain(piece)
+    thread.join()
+    assert failed == []
+    np.testing.assert_array_equal(bundled.predict(piece).windows.probabilities, before)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in bundled.network.state_dict().items())
+    assert all(parameter.grad is None for parameter in bundled.network.parameters())
+    assert not any(module._forward_hooks for module in bundled.network.modules())
+    with torch.inference_mode():
+        np.testing.assert_array_equal(bundled.explain(piece).saliency, first.saliency)
+
+
+def test_wrong_names_are_answered_with_close_ones(two_bands, song, tmp_path):
+    with pytest.raises(UnknownNameError, match=r"method of explanation 'gradcam'. Close: grad-cam"):
+        two_bands.explain(song, method="gradcam")
+    with pytest.raises(UnknownNameError, match=r"label 'his'. Close: hiss"):
+        two_bands.explain(song, label="his")
+    for window in (3, -1):
+        with pytest.raises(ParameterError, match="from 0 to 2"):
+            two_bands.explain(song, window=window)
+    with pytest.raises(AudioFileError):
+        two_bands.explain(tmp_path / "missing.wav")
+
+
+def test_without_captum_the_extra_is_named(two_bands, song, monkeypatch):
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(ParameterError, match=r"musgenre\[explain\]"):
+        Explainer(two_bands.network, two_bands.config)
+
+
+def test_the_plot_shows_both_pictures_at_their_time_and_frequency(two_bands, song):
+    explanation = two_bands.explain(song, label="hiss")
+    ax = explanation.plot()
+    spectrogram, saliency = ax.images
+    np.testing.assert_allclose(spectrogram.get_array(), explanation.spectrogram)
+    np.testing.assert_allclose(saliency.get_array(), explanation.saliency)
+    assert spectrogram.get_extent() == saliency.get_extent() == [1.0, 2.0, -0.5, BINS - 0.5]
+    assert ax.get_xlim() == (1.0, 2.0)
+    assert ax.get_title(loc="left").startswith("What speaks for hiss (")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Time (s)", "Frequency (Hz)")
+    hertz = [float(text.get_text().replace(",", "")) for text in ax.get_yticklabels()]
+    np.testing.assert_allclose(np.interp(ax.get_yticks(), np.arange(BINS), explanation.bins_hz), hertz, rtol=1e-6)
+
+
+def test_rows_that_are_no_frequencies_are_bins():
+    explanation = Explanation("a", 0.5, 0.0, 1.0, np.ones((4, 6)), np.ones((4, 6)), "grad-cam")
+    assert explanation.plot().get_ylabel() == "Bin"

@@ -1,0 +1,617 @@
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
+from musgenre.core.config import AudioSpec, Component, ModelConfig
+from musgenre.core.errors import ConfigError, ParameterError, UnknownNameError, WeightsError
+from musgenre.models import serialization as weights
+from musgenre.models.classifier import GenreClassifier
+from musgenre.models.network import GenreNetwork
+from musgenre.models.serialization import CONFIG_FILE, WEIGHTS_FILE
+
+CONFIG = ModelConfig(
+    "tiny",
+    ("blues", "jazz", "ロック"),
+    AudioSpec(sample_rate=8000, window_seconds=1.0, hop_seconds=0.5),
+    Component("logmel", {"n_fft": 512, "hop_length": 200, "n_mels": 40}),
+    Component("vgg16-slim", {"width": 0.03, "dense_units": 12}),
+    hidden=(6,),
+    dropout=0.25,
+    split="trained on nothing",
+    scores={"valid_accuracy": 1 / 3},
+    library_version="0.0.1",
+)
+
+
+def _network(seed: int) -> GenreNetwork:
+    torch.manual_seed(seed)
+    network = GenreNetwork.from_config(CONFIG)
+    network(torch.randn(4, 8000))  # moves the statistics of batch normalisation
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def network() -> GenreNetwork:
+    return _network(0)
+
+
+@pytest.fixture
+def model(tmp_path: Path, network: GenreNetwork) -> Path:
+    directory = tmp_path / "model"
+    weights.save(directory, config=CONFIG, network=network)
+    return directory
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    pairs = json.loads(path.read_text(encoding="utf-8"))
+    change(pairs)
+    path.write_text(json.dumps(pairs), encoding="utf-8")
+
+
+class TestRoundTrip:
+    def test_bit_for_bit(self, model, network):
+        config, loaded = weights.load(model)
+        waveforms = torch.randn(2, 8000)
+        assert config == CONFIG
+        assert _equal(loaded, network)
+        with torch.inference_mode():
+            assert torch.equal(loaded.eval()(waveforms), network(waveforms))
+
+    def test_two_files_for_everyone_to_read(self, model):
+        assert sorted(path.name for path in model.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
+        if os.name == "posix":
+            assert all(path.stat().st_mode & 0o777 == 0o644 for path in model.iterdir())
+        assert "ロック" in (model / CONFIG_FILE).read_text(encoding="utf-8")
+
+    def test_memory_layout_does_not_matter(self, tmp_path):
+        channels_last = _network(0).to(memory_format=torch.channels_last)
+        weights.save(tmp_path, config=CONFIG, network=channels_last)
+        assert _equal(weights.load(tmp_path)[1], channels_last)
+
+    def test_writing_again_replaces(self, model):
+        other = _network(1)
+        weights.save(model, config=replace(CONFIG, name="second"), network=other)
+        config, loaded = weights.load(model)
+        assert config.name == "second"
+        assert _equal(loaded, other)
+
+    def test_makes_the_directories(self, tmp_path, network):
+        weights.save(tmp_path / "a" / "b", config=CONFIG, network=network)
+        assert weights.load(tmp_path / "a" / "b")[0] == CONFIG
+
+    def test_where_the_first_weights_came_from_is_left_out(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(BACKBONES, "_registered", {})
+
+        class Tied(Backbone):
+            def __init__(self, *, in_channels: int, weights: str | None = "somewhere") -> None:
+                super().__init__()
+                self.one = nn.Linear(in_channels, in_channels)
+                self.other = nn.Linear(in_channels, in_channels)
+                self.other.weight = self.one.weight
+                self.out_features = in_channels
+                self.expects = InputSpec(channels=in_channels)
+                self.came_from = weights
+
+            def stages(self):
+                return [self.one, self.other]
+
+            def forward(self, feature):
+                return self.other(self.one(feature.mean(dim=(-2, -1))))
+
+        BACKBONES.register("tied")(Tied)
+        config = replace(CONFIG, backbone=Component("tied", {"weights": "file.pth"}))
+        network = GenreNetwork.from_config(config, pretrained=True)
+        assert network.backbone.came_from == "file.pth"
+        weights.save(tmp_path, config=config, network=network)
+        read, loaded = weights.load(tmp_path)
+        assert read == replace(config, backbone=Component("tied"))
+        assert loaded.backbone.came_from is None
+        assert _equal(loaded, network)
+        assert loaded.backbone.one.weight is loaded.backbone.other.weight
+
+    def test_half_precision_on_disk_runs_in_single(self, model, network):
+        path = model / WEIGHTS_FILE
+        half = {name: t.half() if t.is_floating_point() else t for name, t in load_file(path).items()}
+        save_file(half, path)
+        _, loaded = weights.load(model)
+        assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+        assert all(torch.equal(p, half[name].float()) for name, p in loaded.named_parameters())
+        torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=1e-3, atol=1e-4)
+
+
+class TestWriting:
+    def _half_written(self, tensors, path, **_):
+        Path(path).write_bytes(b"half of it")
+        raise OSError("No space left on device")
+
+    def test_a_failure_leaves_the_earlier_model(self, model, network, monkeypatch):
+        monkeypatch.setattr(weights, "save_file", self._half_written)
+        with pytest.raises(WeightsError, match=r"cannot be written to .*No space left") as caught:
+            weights.save(model, config=replace(CONFIG, name="second"), network=_network(1))
+        assert isinstance(caught.value, OSError)
+        self._check_earlier(model, network)
+
+    def test_a_failure_at_the_second_file_leaves_the_earlier_model(self, model, network, monkeypatch):
+        def broken(path, *_, **__):
+            path.write_bytes(b"{")
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(Path, "write_text", broken)
+        with pytest.raises(WeightsError, match="No space left"):
+            weights.save(model, config=replace(CONFIG, name="second"), network=_network(1))
+        self._check_earlier(model, network)
+
+    def test_a_failure_in_a_new_directory_leaves_no_file(self, tmp_path, network, monkeypatch):
+        monkeypatch.setattr(weights, "save_file", self._half_written)
+        with pytest.raises(WeightsError):
+            weights.save(tmp_path / "new", config=CONFIG, network=network)
+        assert list((tmp_path / "new").iterdir()) == []
+
+    def _check_earlier(self, model, network):
+        assert sorted(path.name for path in model.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
+        config, loaded = weights.load(model)
+        assert config == CONFIG
+        assert _equal(loaded, network)
+
+    def test_onto_a_file(self, tmp_path, network):
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(WeightsError, match="cannot be written"):
+            weights.save(tmp_path / "file", config=CONFIG, network=network)
+        assert (tmp_path / "file").read_text() == "mine"
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"scores": {"valid_accuracy": float("nan")}},
+            {"feature": Component("logmel", {"f_max_hz": float("inf")})},
+            {"backbone": Component("vgg16-slim", {"width": torch.tensor(0.03)})},
+            {"backbone": Component("vgg16-slim", {"width": Path("a")})},
+        ],
+    )
+    def test_what_json_cannot_hold(self, changes, tmp_path, network):
+        with pytest.raises(ConfigError, match="what JSON cannot"):
+            weights.save(tmp_path / "new", config=replace(CONFIG, **changes), network=network)
+        assert not (tmp_path / "new").exists()
+
+
+class TestConfigFile:
+    def test_newer_format(self, model):
+        _edit(model / CONFIG_FILE, lambda pairs: pairs.update(format_version=3, library_version="9.1", novelty=1))
+        with pytest.raises(
+            ConfigError, match=r"format 3, by musgenre 9\.1; .* up to 2: .*pip install --upgrade musgenre"
+        ):
+            weights.load(model)
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("", "is not JSON"),
+            ("{", "is not JSON"),
+            ("[" * 100_000, "is not JSON"),
+            ("\0\0", "is not JSON"),
+            ("[]", "expected an object"),
+            ("null", "expected an object"),
+            ("3", "expected an object"),
+        ],
+        ids=["empty", "cut", "deep", "zeros", "list", "null", "number"],
+    )
+    def test_no_json_object(self, model, text, said):
+        (model / CONFIG_FILE).write_text(text)
+        with pytest.raises(ConfigError, match=rf"config\.json'.*{said}"):
+            weights.load(model)
+
+    def test_no_text(self, model):
+        (model / CONFIG_FILE).write_bytes(b"\xff\xfe{}")
+        with pytest.raises(ConfigError, match="is not JSON"):
+            weights.load(model)
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda pairs: pairs.update(labls=1), "labls"),
+            (lambda pairs: pairs.pop("labels"), "labels"),
+            (lambda pairs: pairs.update(labels="rock"), "labels"),
+            (lambda pairs: pairs["audio"].update(sample_rate=-1), "sample_rate"),
+            (lambda pairs: pairs.update(format_version="1"), "format_version"),
+            (lambda pairs: pairs["backbone"]["options"].update(widht=1), "widht"),
+        ],
+    )
+    def test_wrong_entries_are_named(self, model, change, said):
+        _edit(model / CONFIG_FILE, change)
+        with pytest.raises(ConfigError, match=said):
+            weights.load(model)
+
+    def test_a_file_chooses_among_what_is_registered(self, model):
+        _edit(model / CONFIG_FILE, lambda pairs: pairs["backbone"].update(name="os:system"))
+        with pytest.raises(UnknownNameError, match="os:system"):
+            weights.load(model)
+
+    def test_missing(self, model):
+        (model / CONFIG_FILE).unlink()
+        with pytest.raises(WeightsError, match=r"holds no model: there is no config\.json"):
+            weights.load(model)
+
+    def test_a_directory_in_its_place(self, model):
+        (model / CONFIG_FILE).unlink()
+        (model / CONFIG_FILE).mkdir()
+        with pytest.raises(WeightsError, match="cannot be read"):
+            weights.load(model)
+
+
+class TestWeightsFile:
+    @pytest.mark.parametrize("share", [0, 0.0001, 0.5, 0.999])
+    def test_cut(self, model, share):
+        path = model / WEIGHTS_FILE
+        with path.open("r+b") as file:
+            file.truncate(int(path.stat().st_size * share))
+        with pytest.raises(WeightsError, match=r"model\.safetensors' is damaged"):
+            weights.load(model)
+
+    def test_a_pickle_runs_no_code(self, model, tmp_path):
+        class Payload:
+            def __reduce__(self):
+                return (Path.touch, (tmp_path / "ran",))
+
+        for write in (pickle.dump, torch.save):
+            with (model / WEIGHTS_FILE).open("wb") as file:
+                write({"head.1.weight": Payload()}, file)
+            with pytest.raises(WeightsError, match="no safetensors file"):
+                weights.load(model)
+        assert not (tmp_path / "ran").exists()
+
+    def test_missing(self, model):
+        (model / WEIGHTS_FILE).unlink()
+        with pytest.raises(WeightsError, match=r"holds no weights: there is no model\.safetensors"):
+            weights.load(model)
+
+    def test_what_does_not_fit_is_named(self, model):
+        tensors = load_file(model / WEIGHTS_FILE)
+        del tensors["head.1.weight"]
+        tensors["head.1.wait"] = torch.zeros(2)
+        tensors["head.4.bias"] = torch.zeros(10)
+        save_file(tensors, model / WEIGHTS_FILE)
+        with pytest.raises(WeightsError) as caught:
+            weights.load(model)
+        said = str(caught.value)
+        assert "missing: head.1.weight;" in said
+        assert "unexpected: head.1.wait;" in said
+        assert "misshapen: head.4.bias (10,) instead of (3,)." in said
+        assert str(model / WEIGHTS_FILE) in said
+
+    def test_labels_that_do_not_fit(self, model):
+        _edit(model / CONFIG_FILE, lambda pairs: pairs["labels"].append("polka"))
+        with pytest.raises(WeightsError, match=r"misshapen: head\.4\.bias \(3,\) instead of \(4,\)"):
+            weights.load(model)
+
+
+class TestLocate:
+    def test_nothing_and_the_name_are_the_bundled_model(self):
+        assert weights.locate(None) == weights.locate(weights.DEFAULT_MODEL)
+        assert weights.locate(None).is_dir()
+
+    @pytest.mark.parametrize("kind", [Path, str])
+    def test_directory(self, kind, model):
+        assert weights.locate(kind(model)) == model
+
+    def test_a_directory_goes_before_other_meanings(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in (weights.DEFAULT_MODEL, "org/name"):
+            (tmp_path / name).mkdir(parents=True)
+            assert weights.locate(name) == Path(name)
+
+    @pytest.mark.parametrize(
+        "name", ["nonsense", "a/b/c", "./model", "/nowhere/model", "org/na me", "../x", "org/", "ö/x"]
+    )
+    def test_nonsense(self, name):
+        with pytest.raises(WeightsError, match=r"There is no model .*expected a directory") as caught:
+            weights.locate(name)
+        assert weights.DEFAULT_MODEL in str(caught.value)
+
+
+class TestBundledNames:
+    def test_every_name_is_a_directory_of_the_package(self):
+        assert all(directory.is_relative_to(Path(weights.__file__).parent) for directory in weights.BUNDLED.values())
+        assert weights.BUNDLED["yamnet-gtzan"] == weights.BUNDLED["yamnet-gtzan-v1"]
+        assert weights.DEFAULT_MODEL in weights.BUNDLED
+
+    def test_an_alias(self, model, monkeypatch):
+        monkeypatch.setattr(weights, "BUNDLED", {"tiny-v2": model, "tiny": model})
+        assert weights.locate("tiny") == weights.locate("tiny-v2") == model
+
+    def test_a_retired_name_says_what_replaced_it(self, model, monkeypatch):
+        monkeypatch.setattr(weights, "BUNDLED", {"tiny-v2": model})
+        monkeypatch.setattr(weights, "RETIRED", {"tiny-v1": "tiny-v2"})
+        with pytest.raises(WeightsError, match=r"'tiny-v1' is no longer in musgenre: 'tiny-v2' replaced it"):
+            weights.locate("tiny-v1")
+
+    def test_the_retired_are_replaced_by_later_versions_of_the_same(self):
+        for old, new in weights.RETIRED.items():
+            (name, _, before), (same, _, after) = old.rpartition("-v"), new.rpartition("-v")
+            assert name == same
+            assert int(before) < int(after)
+
+
+@pytest.fixture
+def somewhere(monkeypatch: pytest.MonkeyPatch) -> type[Backbone]:
+    """A backbone whose weights have a name: ``"somewhere"`` is a matrix of twos; a path's length is another number."""
+    monkeypatch.setattr(BACKBONES, "_registered", {})
+
+    @BACKBONES.register("somewhere-net")
+    class Named(Backbone):
+        named_weights = ("somewhere",)
+
+        def __init__(self, *, in_channels: int, weights: str | None = None) -> None:
+            super().__init__()
+            self.layer = nn.Linear(in_channels, 4)
+            self.norm = nn.BatchNorm1d(4)
+            self.out_features = 4
+            self.expects = InputSpec(channels=in_channels)
+            self.came_from = weights
+            if weights is not None:
+                nn.init.constant_(self.layer.weight, 2.0 if weights == "somewhere" else len(weights))
+
+        def stages(self):
+            return [self.layer]
+
+        def forward(self, feature):
+            return self.norm(self.layer(feature.mean(dim=(-2, -1))))
+
+    return Named
+
+
+class TestHeadOnly:
+    config = replace(CONFIG, backbone=Component("somewhere-net", {"weights": "somewhere"}))
+
+    @pytest.fixture
+    def built(self, somewhere):
+        torch.manual_seed(0)
+        return GenreNetwork.from_config(self.config, pretrained=True).eval()
+
+    @pytest.fixture
+    def head(self, built, tmp_path):
+        weights.save(tmp_path / "head", config=self.config, network=built, head_only=True)
+        return tmp_path / "head"
+
+    def test_holds_everything_but_the_backbone(self, head, built):
+        names = set(load_file(head / WEIGHTS_FILE))
+        assert names == {name for name in built.state_dict() if not name.startswith("backbone.")}
+        assert json.loads((head / CONFIG_FILE).read_text())["backbone"]["options"] == {"weights": "somewhere"}
+
+    def test_the_backbone_comes_from_its_source(self, head, built):
+        config, loaded = weights.load(head)
+        assert config == self.config
+        assert loaded.backbone.came_from == "somewhere"
+        head_of = {name: t for name, t in built.state_dict().items() if name.startswith("head.")}
+        assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in head_of.items())
+        assert torch.equal(loaded.backbone.layer.weight, built.backbone.layer.weight)
+
+    def test_or_from_a_file_that_the_user_names(self, head):
+        config, loaded = weights.load(head, backbone_weights=Path("abc"))
+        assert loaded.backbone.came_from == "abc"
+        assert (loaded.backbone.layer.weight == 3).all()
+        assert config == self.config
+        classifier = GenreClassifier.from_pretrained(head, backbone_weights="abcd")
+        assert classifier.network.backbone.came_from == "abcd"
+
+    def test_saved_again_whole(self, head, tmp_path):
+        config, loaded = weights.load(head)
+        weights.save(tmp_path / "whole", config=config, network=loaded)
+        read, whole = weights.load(tmp_path / "whole")
+        assert read.backbone.options == {}
+        assert whole.backbone.came_from is None
+        assert _equal(whole, loaded)
+
+    @pytest.mark.parametrize("source", ["/etc/passwd", "../../x.h5", "imagenet", "", 0, True, ["somewhere"], {"a": 1}])
+    def test_a_configuration_names_known_sources_only(self, head, source):
+        _edit(head / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].update(weights=source))
+        with pytest.raises(ConfigError, match=r"does not: the backbone 'somewhere-net' knows 'somewhere'"):
+            weights.load(head)
+        with pytest.raises(ConfigError, match="does not"):
+            weights.load(head, backbone_weights="mine.h5")
+
+    def test_a_backbone_without_named_weights(self, model):
+        _edit(model / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].update(weights="audioset"))
+        with pytest.raises(ConfigError, match="'vgg16-slim' knows no names"):
+            weights.load(model)
+
+    def test_the_users_file_is_for_models_without(self, model):
+        with pytest.raises(ParameterError, match="leave backbone_weights out"):
+            weights.load(model, backbone_weights="mine.h5")
+
+    @pytest.mark.parametrize("options", [{}, {"weights": None}, {"weights": "my/own.pth"}])
+    def test_is_refused_where_nobody_else_has_the_weights(self, options, built, tmp_path):
+        config = replace(self.config, backbone=Component("somewhere-net", options))
+        with pytest.raises(ConfigError, match="must name them"):
+            weights.save(tmp_path / "new", config=config, network=built, head_only=True)
+        assert not (tmp_path / "new").exists()
+
+    def test_what_does_not_fit_is_named(self, head):
+        tensors = load_file(head / WEIGHTS_FILE)
+        tensors["backbone.layer.weight"] = torch.zeros(4, 1)
+        del tensors["head.1.bias"]
+        save_file(tensors, head / WEIGHTS_FILE)
+        with pytest.raises(WeightsError, match=r"missing: head\.1\.bias; unexpected: backbone\.layer\.weight"):
+            weights.load(head)
+
+    def test_a_whole_model_without_its_backbone_is_refused(self, head):
+        _edit(head / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].clear())
+        with pytest.raises(WeightsError, match=r"missing: backbone\.layer\.bias"):
+            weights.load(head)
+
+
+_ASK = """
+import json, sys, time
+from musgenre.models import serialization as weights
+from musgenre.core.errors import WeightsError
+for arguments in json.loads(sys.argv[1]):
+    start = time.perf_counter()
+    try:
+        answer = {"directory": str(weights.locate(**arguments))}
+    except WeightsError as error:
+        answer = {"error": str(error), "cause": type(error.__cause__).__name__}
+    print(json.dumps({**answer, "seconds": time.perf_counter() - start}))
+"""
+
+
+def _ask_hub(endpoint: str, home: Path, *questions: dict[str, Any]) -> list[dict[str, Any]]:
+    """Calls locate() in a process of its own, because the hub's client reads its settings on import."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
+    limits = {"HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_ETAG_TIMEOUT": "2"}
+    said = subprocess.run(
+        [sys.executable, "-c", _ASK, json.dumps(questions)],
+        env={**kept, **own, **limits},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    return [json.loads(line) for line in said.stdout.splitlines()]
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub's protocol as a download needs: one model, ``org/model``, with one tag, ``v1``."""
+
+    protocol_version = "HTTP/1.1"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    files: dict[str, bytes]
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        api, _, name = self.path.rpartition("/")
+        if self.path.startswith("/api/models/org/"):
+            known = self.path.startswith(("/api/models/org/model/", "/api/models/org/broken/"))
+            if not known:
+                self._send(404, headers={"X-Error-Code": "RepoNotFound"})
+            elif "/tree/" in self.path:
+                listed = [
+                    {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+                    for path, data in self.files.items()
+                ]
+                self._send(200, json.dumps(listed).encode())
+            elif name in ("v1", self.commit):
+                siblings = [{"rfilename": path} for path in self.files]
+                self._send(200, json.dumps({"id": "org/model", "sha": self.commit, "siblings": siblings}).encode())
+            else:
+                self._send(404, headers={"X-Error-Code": "RevisionNotFound"})
+        elif api in (f"/org/model/resolve/{self.commit}", f"/org/broken/resolve/{self.commit}") and name in self.files:
+            data = self.files[name]
+            marks = {"X-Repo-Commit": self.commit, "ETag": f'"{hashlib.sha1(data).hexdigest()}"'}
+            self._send(200, data, headers=marks, broken="broken" in api)
+        else:
+            self._send(404)
+
+    do_HEAD = do_GET
+
+    def _send(
+        self, code: int, data: bytes = b"", *, headers: dict[str, str] | None = None, broken: bool = False
+    ) -> None:
+        self.send_response(code)
+        for key, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        self.wfile.write(data[: len(data) // 2] if broken else data)
+        if broken:
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="class")
+def hub(tmp_path_factory: pytest.TempPathFactory, network: GenreNetwork) -> Iterator[tuple[str, list[str]]]:
+    """The address of a hub on this machine, and the list of what it is asked for."""
+    model = tmp_path_factory.mktemp("hub")
+    weights.save(model, config=CONFIG, network=network)
+    files = {name: (model / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)}
+    asked: list[str] = []
+    handler = type("Hub", (_Hub,), {"files": {**files, "README.md": b"# Model", "evil.bin": b"pickle"}, "asked": asked})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+@pytest.fixture(scope="class")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="class")
+def answers(hub: tuple[str, list[str]], home: Path) -> dict[str, dict[str, Any]]:
+    questions = {
+        "before": {"source": "org/model", "revision": "v1", "local_files_only": True},
+        "download": {"source": "org/model", "revision": "v1"},
+        "after": {"source": "org/model", "revision": "v1", "local_files_only": True},
+        "other revision": {"source": "org/model", "revision": "v2"},
+        "other model": {"source": "org/nothing"},
+        "broken": {"source": "org/broken", "revision": "v1"},
+    }
+    return dict(zip(questions, _ask_hub(hub[0], home, *questions.values()), strict=True))
+
+
+class TestHub:
+    def test_download(self, answers, hub, network):
+        directory = Path(answers["download"]["directory"])
+        assert sorted(path.name for path in directory.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
+        config, loaded = weights.load(directory)
+        assert config == CONFIG
+        assert _equal(loaded, network)
+        assert any(path.endswith("/org/model/revision/v1") for path in hub[1])
+        assert not any("README" in path or "evil" in path for path in hub[1])
+
+    def test_local_files_only(self, answers):
+        assert "'org/model' (revision v1) is not to be had" in answers["before"]["error"]
+        assert answers["after"]["directory"] == answers["download"]["directory"]
+
+    def test_unknown_revision(self, answers):
+        assert "'org/model' (revision v2) is not to be had" in answers["other revision"]["error"]
+        assert answers["other revision"]["cause"] == "RevisionNotFoundError"
+
+    def test_unknown_model(self, answers):
+        assert "'org/nothing' (revision main) is not to be had" in answers["other model"]["error"]
+        assert answers["other model"]["cause"] == "RepositoryNotFoundError"
+
+    def test_connection_that_breaks(self, answers):
+        assert "'org/broken' (revision v1) is not to be had" in answers["broken"]["error"]
+        assert "Check the name, the revision and the network" in answers["broken"]["error"]
+
+    def test_unreachable(self, answers, home):
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+            unknown, cached = _ask_hub(
+                endpoint, home, {"source": "org/other"}, {"source": "org/model", "revision": "v1"}
+            )
+        assert "'org/other' (revision main) is not to be had" in unknown["error"]
+        assert unknown["seconds"] < 15
+        assert cached["directory"] == answers["download"]["directory"]

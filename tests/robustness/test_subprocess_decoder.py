@@ -1,0 +1,265 @@
+"""Decoding in another process: the same samples and errors, and a decoder that crashes or hangs costs one file."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import io
+import os
+import pickle
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+
+from musgenre.audio import AudioWindows, ReadOptions, blocks, duration_seconds, load, read_window
+from musgenre.audio.options import ReadOptions as SameOptions
+from musgenre.core.config import AudioSpec
+from musgenre.core.errors import AudioError, AudioFileError, ParameterError
+
+Song = Callable[..., Path]
+RATE = 22_050
+
+
+def decoders() -> list[psutil.Process]:
+    children = psutil.Process().children()
+    return [child for child in children if any("musgenre.audio.decoder_worker" in word for word in child.cmdline())]
+
+
+@pytest.fixture(scope="module")
+def isolated() -> ReadOptions:
+    return ReadOptions(decode="subprocess")
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
+def test_the_same_samples(song: Song, isolated: ReadOptions, kind: str) -> None:
+    path = song(kind)
+    expected = load(path, sample_rate=RATE)
+    np.testing.assert_array_equal(load(path, sample_rate=RATE, reading=isolated), expected)
+    file = io.BytesIO(b"before" + path.read_bytes())
+    file.seek(6)
+    np.testing.assert_array_equal(load(file, sample_rate=RATE, reading=isolated), expected)
+    assert file.tell() == 6
+    window = {"start_seconds": 2.5, "seconds": 1.0, "sample_rate": RATE}
+    np.testing.assert_array_equal(read_window(path, **window, reading=isolated), read_window(path, **window))
+    assert duration_seconds(path, reading=isolated) == duration_seconds(path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "missing", "NaN", "short"])
+def test_the_same_errors(song: Song, isolated: ReadOptions, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "song.wav"
+    if damage == "NaN":
+        soundfile.write(path, np.full(RATE, np.nan), RATE, subtype="FLOAT")
+    elif damage == "short":
+        soundfile.write(path, np.zeros(100), RATE)
+    elif damage != "missing":
+        path.write_bytes({"cut": song("WAV").read_bytes()[:50_000], "text": b"no music" * 99, "empty": b""}[damage])
+    with pytest.raises(AudioError) as here:
+        load(path, sample_rate=RATE)
+    with pytest.raises(AudioError) as there:
+        load(path, sample_rate=RATE, reading=isolated)
+    assert str(there.value) == str(here.value)
+    assert type(there.value) is type(here.value)
+
+
+def test_one_warm_process_serves_many_files(song: Song) -> None:
+    options = ReadOptions(decode="subprocess")
+    gc.collect()  # what other tests have left
+    before = len(decoders())
+    load(song("WAV"), sample_rate=RATE, reading=options)
+    (process,) = decoders()[before:]
+    for kind in ("FLAC", "OGG", "WAV"):
+        load(song(kind), sample_rate=RATE, reading=options)
+        next(blocks(song(kind), sample_rate=RATE, reading=options))
+    assert decoders()[before:] == [process]
+    del options
+    gc.collect()
+    assert len(decoders()) == before
+    assert not process.is_running()
+
+
+def test_threads_have_a_process_each(song: Song) -> None:
+    options, results = ReadOptions(decode="subprocess"), []
+    barrier = threading.Barrier(3)
+
+    def read() -> None:
+        windows = iter(AudioWindows(song("FLAC"), AudioSpec(), reading=options))
+        first = next(windows)
+        barrier.wait(60)
+        results.append(np.concatenate([first[1], *(window for _, window in windows)]))
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = np.concatenate([window for _, window in AudioWindows(song("FLAC"), AudioSpec())])
+    assert len(results) == 3
+    assert all((result == expected).all() for result in results)
+
+
+FAULTS = """
+    import ctypes, importlib.util, os, sys, time
+    spec = importlib.util.spec_from_file_location("soundfile", {path!r})
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["soundfile"] = module
+    spec.loader.exec_module(module)
+
+    class Faulty(module.SoundFile):
+        def read(self, *arguments, **options):
+            block = super().read(*arguments, **options)
+            if self.samplerate == 11_111:
+                ctypes.string_at(0)
+            if self.samplerate == 12_222:
+                while True:
+                    time.sleep(1)
+            if self.samplerate == 13_333:
+                bytearray(2**33)
+            if self.samplerate == 14_444:
+                print("nonsense", file=sys.__stdout__, flush=True)
+                os.write(os.open(__file__ + ".written", os.O_CREAT | os.O_WRONLY), b"x")
+            return block
+
+    module.SoundFile = Faulty
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Path]:
+    """Puts a libsndfile before the real one, for processes that start now, that goes wrong at certain rates."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "soundfile.py").write_text(textwrap.dedent(FAULTS).format(path=soundfile.__file__))
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "modules"), *sys.path])
+
+    def song(rate: int) -> Path:
+        path = tmp_path / f"{rate}.wav"
+        soundfile.write(path, np.full(rate, 0.25), rate)
+        return path
+
+    return song
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals and limits are those of POSIX")
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        (11_111, r"11111.wav: its decoder crashed \(SIGSEGV\); convert it, or leave it out"),
+        (12_222, r"12222.wav: its decoder had no answer within 0.5 s, and was stopped"),
+        (13_333, r"13333.wav: its decoder failed \(MemoryError\(\)\)"),
+        (14_444, r"14444.wav: its decoder failed \(OSError"),
+    ],
+    ids=["crash", "hang", "memory", "write"],
+)
+def test_a_decoder_that_goes_wrong_costs_that_file_alone(faulty: Callable[[int], Path], rate: int, said: str) -> None:
+    options = ReadOptions(decode="subprocess", timeout_seconds=0.5 if rate == 12_222 else 10)
+    good = faulty(8_000)
+    for _ in range(2):
+        assert load(good, sample_rate=8_000, reading=options).size == 8_000
+        with pytest.raises(AudioFileError, match=said):
+            load(faulty(rate), sample_rate=8_000, reading=options)
+    assert load(good, sample_rate=8_000, reading=options).size == 8_000
+
+
+def test_it_imports_nothing_from_the_folder_it_is_started_in(
+    song: Song, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "soundfile.py").write_text("raise SystemExit('the folder of songs was imported from')")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.chdir(tmp_path)
+    assert load(song("WAV"), sample_rate=RATE, reading=ReadOptions(decode="subprocess")).size
+
+
+class Failing(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() >= 60_000:
+            raise self.error  # type: ignore[attr-defined]
+        return super().read(size)
+
+
+@pytest.mark.parametrize("error", [ConnectionError("line is down"), KeyboardInterrupt()])
+def test_what_the_file_object_raises_comes_through(song: Song, isolated: ReadOptions, error: BaseException) -> None:
+    file = Failing(song("WAV").read_bytes())
+    file.error = error  # type: ignore[attr-defined]
+    with pytest.raises(AudioFileError if isinstance(error, Exception) else KeyboardInterrupt):
+        load(file, sample_rate=RATE, reading=isolated)
+    assert load(song("WAV"), sample_rate=RATE, reading=isolated).size
+
+
+def test_options_are_plain_data(song: Song) -> None:
+    options = ReadOptions(max_channels=2, decode="subprocess")
+    load(song("WAV"), sample_rate=RATE, reading=options)
+    for other in (copy.deepcopy(options), pickle.loads(pickle.dumps(options))):
+        assert other == options
+        assert load(song("WAV"), sample_rate=RATE, reading=other).size
+    assert SameOptions is ReadOptions
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"max_duration_seconds": 5.9},
+            r"6.0 seconds; at most 5.9 are read. Raise max_duration_seconds of ReadOptions",
+        ),
+        ({"max_channels": 1}, "2 channels; at most 1 are read"),
+        ({"max_bytes": 1_000}, r"\d+ bytes; at most 1000 are read"),
+    ],
+)
+@pytest.mark.parametrize("decode", ["inline", "subprocess"])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
+def test_limits(song: Song, kind: str, decode: str, options: dict, said: str) -> None:
+    path = song(kind)
+    reading = ReadOptions(**options, decode=decode)
+    for read in (
+        lambda source: load(source, sample_rate=RATE, reading=reading),
+        lambda source: list(AudioWindows(source, AudioSpec(), reading=reading)),
+        lambda source: duration_seconds(source, reading=reading),
+    ):
+        for source in (path, io.BytesIO(path.read_bytes())):
+            with pytest.raises(AudioFileError, match=said):
+                read(source)
+    waveform = np.zeros((2, 7 * RATE), np.int16)
+    assert load((waveform, RATE), sample_rate=RATE, reading=reading).size == 7 * RATE
+
+
+def test_a_length_that_no_header_tells_is_limited_as_it_is_read() -> None:
+    data = io.BytesIO()
+    soundfile.write(data, np.zeros(60 * RATE, np.int16), RATE, format="MP3")
+    bare = data.getvalue()
+    bare = bare[bare.index(b"\xff", 200) :]  # without the first frame, which counts the others
+
+    class Counting(io.BytesIO):
+        count = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            part = super().read(size)
+            self.count += len(part)
+            return part
+
+    assert duration_seconds(io.BytesIO(bare)) > 59
+    counting = Counting(bare)
+    with pytest.raises(AudioFileError, match="at most 15 are read"):
+        load(counting, sample_rate=RATE, reading=ReadOptions(max_duration_seconds=15))
+    assert counting.count < 0.7 * len(bare)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_duration_seconds": 0},
+        {"max_duration_seconds": float("nan")},
+        {"max_channels": -1},
+        {"max_bytes": 0},
+        {"timeout_seconds": float("inf")},
+        {"decode": "thread"},
+    ],
+)
+def test_options_out_of_range(options: dict) -> None:
+    with pytest.raises(ParameterError, match=next(iter(options))):
+        ReadOptions(**options)

@@ -1,0 +1,217 @@
+"""The array on disk: whole or not there, whatever happens while it is made."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+import threading
+import time
+import warnings
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from musgenre.core.errors import AudioFileError, DatasetError
+from musgenre.datasets.base import DatasetWarning
+from musgenre.training import cached_array
+from musgenre.training.cached_array import PART_ROWS, CachedArray
+
+SHAPE = (3 * PART_ROWS + 5, 2, 7)
+EXPECTED = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+
+
+class Source:
+    """Computes the rows of ``EXPECTED``, notes which, and may fail before one of them."""
+
+    def __init__(
+        self, *, fails_at: int | None = None, error: BaseException | None = None, pause_seconds: float = 0.0
+    ) -> None:
+        self.asked: list[range] = []
+        self.fails_at = fails_at
+        self.error = error
+        self.pause_seconds = pause_seconds
+
+    def __call__(self, parts: list[range]) -> Generator[np.ndarray]:
+        for part in parts:
+            if self.fails_at in part and self.error is not None:
+                raise self.error
+            self.asked.append(part)
+            time.sleep(self.pause_seconds)
+            yield EXPECTED.reshape(-1, SHAPE[-1])[part.start : part.stop]
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"lock"}
+
+
+def test_what_is_kept_is_what_was_computed_and_any_numpy_reads_it(tmp_path: Path):
+    source = Source()
+    path = CachedArray(tmp_path / "a" / "b", shape=SHAPE).fill(source)
+    np.testing.assert_array_equal(np.load(path), EXPECTED)
+    assert isinstance(np.load(path, mmap_mode="r"), np.memmap)
+    assert [row for part in source.asked for row in part] == list(range(SHAPE[0] * SHAPE[1]))
+    assert files(path.parent) == {"embeddings.npy"}
+
+
+def test_what_is_there_is_not_computed_again_even_where_nothing_can_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = CachedArray(tmp_path, shape=SHAPE).fill(Source())
+    before = path.stat().st_mtime_ns
+    monkeypatch.setattr(filelock, "FileLock", None)
+    again = Source()
+    assert CachedArray(tmp_path, shape=SHAPE).fill(again) == path
+    assert again.asked == []
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("out of memory")])
+def test_what_was_computed_before_an_interruption_is_not_computed_again(tmp_path: Path, error: BaseException):
+    first = Source(fails_at=2 * PART_ROWS + 3, error=error)
+    with pytest.raises(type(error)):
+        CachedArray(tmp_path, shape=SHAPE).fill(first)
+    assert not (tmp_path / "embeddings.npy").exists()
+    second = Source()
+    path = CachedArray(tmp_path, shape=SHAPE).fill(second)
+    assert len(first.asked) == 2
+    assert second.asked[0] == range(2 * PART_ROWS, 3 * PART_ROWS)
+    np.testing.assert_array_equal(np.load(path), EXPECTED)
+    assert files(tmp_path) == {"embeddings.npy"}
+
+
+def test_files_that_a_killed_process_left_half_written_are_removed(tmp_path: Path):
+    (tmp_path / ".part-000000000.npy.0123.partial").write_bytes(b"half")
+    CachedArray(tmp_path, shape=SHAPE).fill(Source())
+    assert files(tmp_path) == {"embeddings.npy"}
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_any_byte_that_changed_is_seen(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
+    folder = tmp_path_factory.mktemp("kept")
+    path = CachedArray(folder, shape=(4, 3)).fill(lambda _: (rows for rows in [EXPECTED[:4, 0, :3]]))
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    with pytest.warns(DatasetWarning, match="damaged"):
+        CachedArray(folder, shape=(4, 3)).fill(lambda _: (rows for rows in [EXPECTED[:4, 0, :3]]))
+    np.testing.assert_array_equal(np.load(path), EXPECTED[:4, 0, :3])
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "bare", "shape"])
+@pytest.mark.parametrize("name", ["embeddings.npy", "part-000000000.npy"])
+def test_a_damaged_file_is_computed_again_with_one_warning(tmp_path: Path, name: str, damage: str):
+    last = SHAPE[0] * SHAPE[1] - 1
+    if name.startswith("part"):
+        with pytest.raises(RuntimeError):
+            CachedArray(tmp_path, shape=SHAPE).fill(Source(fails_at=last, error=RuntimeError()))
+    else:
+        CachedArray(tmp_path, shape=SHAPE).fill(Source())
+    path = tmp_path / name
+    content = path.read_bytes()
+    if damage == "bare":  # as np.save writes it, without a checksum
+        np.save(path, np.zeros(SHAPE, np.float32))
+    elif damage == "shape":
+        elsewhere = CachedArray(tmp_path / "other", shape=(1, 1)).fill(
+            lambda _: (rows for rows in [EXPECTED[0, :1, :1]])
+        )
+        elsewhere.replace(path)
+    else:
+        path.write_bytes({"empty": b"", "cut": content[:-7], "text": b"not an array"}[damage])
+    with pytest.warns(DatasetWarning, match="damaged") as told:
+        CachedArray(tmp_path, shape=SHAPE).fill(Source())
+    assert len(told) == 1
+    np.testing.assert_array_equal(np.load(tmp_path / "embeddings.npy"), EXPECTED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CachedArray(tmp_path, shape=SHAPE).fill(Source())
+
+
+def test_of_many_threads_one_computes_and_the_others_wait(tmp_path: Path):
+    sources = [Source(pause_seconds=0.02) for _ in range(6)]
+    arrays: list[np.ndarray] = []
+    threads = [
+        threading.Thread(target=lambda s=source: arrays.append(np.load(CachedArray(tmp_path, shape=SHAPE).fill(s))))
+        for source in sources
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(len(source.asked) for source in sources)[:-1] == [0] * 5
+    assert len(arrays) == 6
+    for array in arrays:
+        np.testing.assert_array_equal(array, EXPECTED)
+
+
+class TestFullDisk:
+    def test_too_little_room_is_an_error_before_anything_is_computed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        usage = cached_array.shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(cached_array.shutil, "disk_usage", lambda _: usage._replace(free=EXPECTED.nbytes))
+        source = Source()
+        with pytest.raises(DatasetError, match="are free"):
+            CachedArray(tmp_path, shape=SHAPE).fill(source)
+        assert source.asked == []
+        assert files(tmp_path) == set()
+
+    @pytest.mark.parametrize("writes", [0, 2, 7])  # the first part, the third, and the whole
+    def test_nothing_half_written_remains_and_what_is_whole_is_used(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+    ):
+        left = iter([True] * writes)
+        original = cached_array.replacing
+
+        @contextlib.contextmanager
+        def until_full(path: Path) -> Iterator[Path]:
+            with original(path) as partial:
+                yield partial
+                if not next(left, False):  # what is written reaches the disk when the file is closed
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as full:
+            full.setattr(cached_array, "replacing", until_full)
+            with pytest.raises(DatasetError, match="No space left"):
+                CachedArray(tmp_path, shape=SHAPE).fill(Source())
+        assert files(tmp_path) == {f"part-{PART_ROWS * number:09d}.npy" for number in range(writes)}
+        source = Source()
+        np.testing.assert_array_equal(np.load(CachedArray(tmp_path, shape=SHAPE).fill(source)), EXPECTED)
+        assert len(source.asked) == 7 - writes
+
+    def test_a_disk_that_is_really_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        mount = ["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", str(tmp_path)]
+        if (
+            os.name != "posix"
+            or os.geteuid() != 0
+            or subprocess.run(mount, check=False, capture_output=True).returncode
+        ):
+            pytest.skip("a small disk can be mounted by root alone")
+        try:
+            usage = cached_array.shutil.disk_usage("/")
+            monkeypatch.setattr(cached_array.shutil, "disk_usage", lambda _: usage)  # filled by another in the meantime
+            with pytest.raises(DatasetError, match="No space left"):
+                CachedArray(tmp_path, shape=SHAPE).fill(Source())
+            for path in tmp_path.glob("*[!k]"):  # all but the lock
+                first = int(path.stem.removeprefix("part-"))
+                np.testing.assert_array_equal(np.load(path), EXPECTED.reshape(-1, SHAPE[-1])[first : first + PART_ROWS])
+        finally:
+            subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path):
+    (tmp_path / "file").write_text("stands here")
+    with pytest.raises(DatasetError, match=r"Cannot keep embeddings in .*file"):
+        CachedArray(tmp_path / "file" / "key", shape=SHAPE).fill(Source())
+
+
+def test_a_song_that_cannot_be_read_is_no_error_of_the_disk(tmp_path: Path):
+    with pytest.raises(AudioFileError, match="song"):
+        CachedArray(tmp_path, shape=SHAPE).fill(Source(fails_at=0, error=AudioFileError("song.mp3 is cut short")))
