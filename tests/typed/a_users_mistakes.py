@@ -9,3 +9,7 @@ label = classifier.predict(["song.mp3"]).label  # attr-defined
 musgenre.GenreClassifier.from_pretrained("org/name", revision=3)  # arg-type
 musgenre.datasets.AudioFolder("music", group="artists.csv")  # call-arg
 musgenre.fine_tune()  # attr-defined
+data = musgenre.datasets.AudioFolder("music")
+musgenre.evaluate(classifier, data, train=data)  # call-arg
+musgenre.cross_validate(data, job=2)  # call-arg
+musgenre.cross_validate(data, groups="album")  # arg-type

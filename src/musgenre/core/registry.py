@@ -114,6 +114,10 @@ class Registry(Generic[T]):
             raise unknown_name(name, kind=f"{self.kind} registered here", names=self._registered)
         del self._registered[name]
 
+    def registered(self) -> dict[str, Callable[..., T]]:
+        """Returns the factories that were registered in this process, by name."""
+        return dict(self._registered)
+
     def get(self, name: str) -> Callable[..., T]:
         """Returns the factory called ``name``, importing it if need be.
 
