@@ -73,7 +73,8 @@ def run_script(tmp_path):
                     break
             begun = time.monotonic()
             rest, _ = process.communicate(timeout=60)
-            assert lines and lines[-1].startswith("done"), "".join(lines) + rest
+            assert lines, rest
+            assert lines[-1].startswith("done"), "".join(lines) + rest
             assert time.monotonic() - begun < 10, "the interpreter took too long to exit\n" + rest
         finally:
             process.kill()

@@ -32,6 +32,11 @@ class Holder:
         self.iterator = iterator
 
 
+def consume_with_an_error(iterator):
+    for _ in iterator:
+        raise ZeroDivisionError
+
+
 class CollectInWorker(nn.Module):
     """A layer that runs the garbage collector in the worker that computes it, once armed."""
 
@@ -122,8 +127,7 @@ class TestAbandoned:
             iterator.close()
         elif how == "after an exception":
             with pytest.raises(ZeroDivisionError):
-                for _ in iterator:
-                    1 / 0  # noqa: B018
+                consume_with_an_error(iterator)
         elif how == "source fails":
             with pytest.raises(LookupError, match="no more"):
                 list(iterator)
