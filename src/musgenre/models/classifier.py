@@ -291,7 +291,8 @@ class GenreClassifier:
                 message=commit_message,
                 private=private,
                 token=token,
-                target=(branch, create_pr),
+                branch=branch,
+                create_pr=create_pr,
             )
 
     def export_onnx(self, path: str | os.PathLike[str]) -> None:
