@@ -214,15 +214,10 @@ class TestWorkerProcesses:
         np.testing.assert_allclose(*probabilities, atol=1e-4)
         assert one.pooled[0].windows.count == 16
 
-    def test_features_and_backbones_of_this_process_are_sent(self, genre_folder, monkeypatch):
-        monkeypatch.setattr(BACKBONES, "_registered", {})
-        monkeypatch.setattr(FEATURES, "_registered", {})
-
-        @musgenre.register_feature("folds-mel")
+    def test_features_and_backbones_of_this_process_are_sent(self, genre_folder):
         def mel(*, sample_rate: int, hop_length: int):
             return FEATURES.build("logmel", {"sample_rate": sample_rate, "hop_length": hop_length})
 
-        @musgenre.register_backbone("slim/")
         def slim(member: str):
             def build(*, in_channels: int = 1):
                 options = {"in_channels": in_channels, "width": float(member), "dense_units": 8}
@@ -233,28 +228,30 @@ class TestWorkerProcesses:
         data = AudioFolder(genre_folder)
         # A member of a family, and a combination of a built-in feature and one of this process.
         recipe = Recipe("slim/0.05", Component("logmel+folds-mel", {"hop_length": 128}), CONFIG)
-        report = musgenre.cross_validate(data, recipe=recipe, folds=2, jobs=2)
+        with FEATURES.temporary("folds-mel", mel), BACKBONES.temporary("slim/", slim):
+            report = musgenre.cross_validate(data, recipe=recipe, folds=2, jobs=2)
         assert report.recipe["backbone"]["name"] == "slim/0.05"
         assert report.pooled[0].tracks == 8
 
-    def test_backbone_that_cannot_be_pickled_is_named(self, trainings, make_dataset, monkeypatch):
-        monkeypatch.setattr(BACKBONES, "_registered", {})
+    def test_backbone_that_cannot_be_pickled_is_named(self, trainings, make_dataset):
         lock = threading.Lock()
 
-        @musgenre.register_backbone("locked")
         def locked(*, in_channels: int):
             return lock
 
-        with pytest.raises(PluginError, match=r"backbone 'locked'.*jobs=1"):
-            cross_validate(make_dataset(), recipe=Recipe("locked", "logmel"), folds=4, jobs=2)
-        cross_validate(make_dataset(), recipe=Recipe("locked", "logmel"), folds=4)  # nothing is pickled here
+        with BACKBONES.temporary("locked", locked):
+            with pytest.raises(PluginError, match=r"backbone 'locked'.*jobs=1"):
+                cross_validate(make_dataset(), recipe=Recipe("locked", "logmel"), folds=4, jobs=2)
+            cross_validate(make_dataset(), recipe=Recipe("locked", "logmel"), folds=4)  # nothing is pickled here
 
     def test_feature_that_a_worker_cannot_import_is_named(self, make_dataset, monkeypatch):
         module = ModuleType("only_here")
         exec("def only(*, sample_rate): pass", vars(module))
         monkeypatch.setitem(sys.modules, "only_here", module)
-        monkeypatch.setattr(FEATURES, "_registered", {"only": module.only})
-        with pytest.raises(PluginError, match=r"feature 'only'.*installed package"):
+        with (
+            FEATURES.temporary("only", module.only),
+            pytest.raises(PluginError, match=r"feature 'only'.*installed package"),
+        ):
             cross_validate(make_dataset(), recipe=Recipe("vgg16-slim", "only"), folds=4, jobs=2)
 
     def test_failed_training_is_reported_without_its_network(self, make_dataset, monkeypatch):

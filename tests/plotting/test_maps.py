@@ -84,5 +84,5 @@ class TestEmbeddingMap:
             plot_embedding_map(vectors, labels)
 
     def test_unknown_method_suggests_similar_names(self, songs):
-        with pytest.raises(UnknownNameError, match="Close: tsne"):
+        with pytest.raises(UnknownNameError, match="Did you mean 'tsne'"):
             plot_embedding_map(*songs, method="t-sne")

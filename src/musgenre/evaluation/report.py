@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from musgenre.core import config as specs
 from musgenre.core.errors import ConfigError, ParameterError
-from musgenre.core.files import replacing
+from musgenre.core.files import atomic_write
 from musgenre.datasets.base import TrackDataset
 from musgenre.metrics.labels import Floats, Integers, genre_scores, mean_f1
 from musgenre.metrics.probabilities import calibration_error, in_top, reliability
@@ -409,7 +409,7 @@ def write_text(path: Path, text: str) -> None:
         ParameterError: The directory is missing, full or read-only.
     """
     try:
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ParameterError(f"The report could not be written to {str(path)!r}: {error.strerror or error}.") from error
