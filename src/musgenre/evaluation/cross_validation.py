@@ -243,9 +243,10 @@ def _run_all(runs: list[FoldRun], *, jobs: int) -> list[EvaluationReport]:
         if not plugins or error.__cause__ is None:
             raise
         names = ", ".join(f"{kind} {name!r}" for kind, name, _ in plugins)
+        reason = str(error.__cause__).strip('"\n').splitlines()[-1]  # the last line of the worker's traceback
         raise PluginError(
-            f"Registered in this process, but could not be sent to worker processes: {names}. Register it with an "
-            "entry point of an installed package, or use jobs=1."
+            f"Registered in this process, but could not be sent to worker processes: {names} ({reason}). Declare it as "
+            "an entry point of an installed package, or use jobs=1."
         ) from error
     return reports
 
