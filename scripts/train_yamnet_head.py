@@ -70,19 +70,19 @@ metrics:
 
 # {name}
 
-`musgenre.GenreClassifier.from_pretrained("yamnet-gtzan")`: YAMNet (Plakal and Ellis, Apache License 2.0), frozen, and a
-head of ours, one linear layer from its 1,024 values to ten genres: {genres}. The head is in the package; YAMNet's own
-weights are downloaded from their official address at first use and kept in the cache, or are a file that you name:
+`musgenre.GenreClassifier.from_pretrained("yamnet-gtzan")`: a frozen YAMNet (Plakal and Ellis, Apache License 2.0)
+and a linear layer from its 1,024-dimensional embedding to ten genres: {genres}. The linear layer is part of the package.
+The weights of YAMNet are downloaded from the official URL at first use and cached, or read from a local file:
 `from_pretrained("yamnet-gtzan", backbone_weights="yamnet.h5")`. Reading them needs the extra `musgenre[yamnet]`.
 
-## How good it is
+## Evaluation
 
-Five-fold cross-validation on the {tracks} excerpts of the GTZAN collection that the head is trained on, with artists
-kept apart, the folds drawn {draws} times:
+Five-fold cross-validation on the {tracks} excerpts of the GTZAN dataset that the linear layer is trained on, with artists
+kept apart; the folds were drawn {draws} times:
 
-| figure | value |
+| metric | value |
 | --- | --- |
-| accuracy over tracks (chance is 10 %) | {accuracy:.1%} |
+| track accuracy (chance is 10 %) | {accuracy:.1%} |
 | 95 % interval, bootstrap over artists | {low:.1%} to {high:.1%} |
 | by draw | {by_draw} |
 | macro F1 | {macro_f1:.2f} |
@@ -90,13 +90,13 @@ kept apart, the folds drawn {draws} times:
 | YAMNet's own scores of the ten genres, without training | {untrained:.1%} |
 
 Printed by `python scripts/train_yamnet_head.py GTZAN_FOLDER --weights yamnet.h5`, here with the weights of the
-quantised TFLite file in place of `yamnet.h5` (torch {torch}, Python {python}). The regularisation was chosen among
-three values by these same folds, which flatters the figure a little.
+quantised TFLite file in place of `yamnet.h5` (torch {torch}, Python {python}). The regularisation was selected among
+three values on the same folds, which makes the figure slightly optimistic.
 
 ## Use
 
-As `vgg16-slim-gtzan-v2`, whose card tells what GTZAN is and is not; this model is better and larger (3.2 million
-parameters), and slower.
+As `vgg16-slim-gtzan-v2`, whose model card describes the limitations of GTZAN. This model is more accurate, larger (3.2
+million parameters) and slower.
 """
 
 
