@@ -54,8 +54,8 @@ print(feature(torch.randn(2, 66_150)).shape, feature.out_shape(66_150))
 # ----------
 #
 # A backbone is a module from feature maps to one vector per window, ``(batch, out_features)``. It declares the input it
-# expects and lists its stages from input to output; fine-tuning unfreezes them from the output end. ``in_channels``, the
-# number of channels of the feature, is always passed.
+# expects and lists its stages from input to output; fine-tuning unfreezes them from the output end. ``in_channels``,
+# the number of channels of the feature, is always passed.
 
 from musgenre.backbones import Backbone, InputSpec
 

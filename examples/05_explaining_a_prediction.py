@@ -38,8 +38,8 @@ plt.show()
 # --------------------
 #
 # Integrated gradients attribute to each bin of the spectrogram, relative to a baseline of pink noise of the same level.
-# Negative attributions (violet) occur as well, and all of them sum to the difference of the logits. The two genres of the
-# piece, each in the window with its highest probability:
+# Negative attributions (violet) occur as well, and all of them sum to the difference of the logits. The two genres of
+# the piece, each in the window with its highest probability:
 
 figure, axes = plt.subplots(2, 1, figsize=(9, 8), layout="constrained")
 for ax, genre in zip(axes, ["classical", "metal"], strict=True):
@@ -110,9 +110,9 @@ for name, mean in zip(names, np.mean(rows, axis=0), strict=True):
     print(f"{name:<28} {mean:.0%}")
 
 # %%
-# Occluding the bins with the highest integrated gradients removes most of the probability, occluding as many by Grad-CAM
-# little more than a random choice. For this network, Grad-CAM gives a first overview only, and integrated gradients are
-# more faithful.
+# Occluding the bins with the highest integrated gradients removes most of the probability, occluding as many by
+# Grad-CAM little more than a random choice. For this network, Grad-CAM gives a first overview only, and integrated
+# gradients are more faithful.
 #
 # A map of embeddings
 # -------------------

@@ -11,8 +11,8 @@ artists, and compares with a random split.
 # Dataset with artists
 # --------------------
 #
-# ``make_genres.py``, in the same directory, synthesises four genres with four artists each. ``artists.csv`` assigns each
-# track to its artist, so no artist is on both sides of the split.
+# ``make_genres.py``, in the same directory, synthesises four genres with four artists each. ``artists.csv`` assigns
+# each track to its artist, so no artist is on both sides of the split.
 
 import tempfile
 from pathlib import Path
@@ -73,8 +73,8 @@ print(f"artists kept apart: {honest.accuracy.mean:.0%} ± {honest.accuracy.fold_
 # Random split, for comparison
 # ----------------------------
 #
-# ``groups=None`` ignores the artists. It requires ``allow_leakage=True`` where groups are known, and the report is marked
-# as leaky.
+# ``groups=None`` ignores the artists. It requires ``allow_leakage=True`` where groups are known, and the report is
+# marked as leaky.
 
 leaky = musgenre.cross_validate(data, recipe=recipe, folds=2, groups=None, allow_leakage=True, progress=False)
 print(f"random split: {leaky.accuracy.mean:.0%} ± {leaky.accuracy.fold_deviation:.0%}")

@@ -3,8 +3,8 @@ A synthetic dataset
 ===================
 
 Music collections are copyrighted, so the other tutorials use synthetic audio. This script writes a directory with one
-subdirectory per genre, as ``musgenre.datasets.AudioFolder`` reads it, and a table of artists. In the source directory of
-musgenre, run
+subdirectory per genre, as ``musgenre.datasets.AudioFolder`` reads it, and a table of artists. In the source directory
+of musgenre, run
 
 .. code-block:: console
 
@@ -70,8 +70,8 @@ GENRES: dict[str, Callable[..., np.ndarray]] = {"bursts": bursts, "clicks": clic
 # The directory
 # -------------
 #
-# Files such as ``bursts/ada-1.wav``, six seconds each, and ``artists.csv`` with the columns ``track`` and ``group``. The
-# result depends on the seed only.
+# Files such as ``bursts/ada-1.wav``, six seconds each, and ``artists.csv`` with the columns ``track`` and ``group``.
+# The result depends on the seed only.
 
 
 def make_genres(folder: str | Path, *, seconds: float = 6.0, seed: int = 0) -> Path:

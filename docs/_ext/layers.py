@@ -58,9 +58,8 @@ def package_tree() -> str:
     lines = [("musgenre/", summary(root / "__init__.py"))]
     for package in (package for layer in read_layers() for package in layer):
         lines.append((f"  {package}/", summary(root / package / "__init__.py")))
-        for path in sorted((root / package).rglob("*.py")):
-            if path.name != "__init__.py":
-                lines.append((f"    {path.relative_to(root / package).as_posix()}", summary(path)))
+        modules = sorted(path for path in (root / package).rglob("*.py") if path.name != "__init__.py")
+        lines += [(f"    {path.relative_to(root / package).as_posix()}", summary(path)) for path in modules]
     width = max(len(name) for name, _ in lines) + 2
     return "\n".join(f"{name:<{width}}{text}".rstrip() for name, text in lines)
 

@@ -1,4 +1,4 @@
-"""Compute embeddings once and train a head on them: ``head_from_embeddings.py MUSIC WORK``, one subdirectory per genre."""
+"""Compute embeddings once and train a head: ``head_from_embeddings.py MUSIC WORK``, one subdirectory per genre."""
 
 import sys
 from pathlib import Path

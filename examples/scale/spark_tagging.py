@@ -1,4 +1,4 @@
-"""Predict a table of files with Spark: ``python spark_tagging.py songs.parquet tags.parquet``, with a column ``path``."""
+"""Predict a table of files with Spark: ``spark_tagging.py songs.parquet tags.parquet``, with a column ``path``."""
 
 import sys
 

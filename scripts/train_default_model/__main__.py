@@ -22,7 +22,7 @@ from mixtures import CHUNK, RATE, Mixtures, Pool, labelled, mixtures
 from music import excerpts
 from safetensors.torch import load_file, save_file
 from signals import probes
-from student import TrainingClips, Settings, State, pretrain, train
+from student import Settings, State, TrainingClips, pretrain, train
 
 from musgenre.backbones.yamnet import AudioSetScores
 from musgenre.core.config import AudioSpec, Component, ModelConfig
@@ -140,7 +140,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of random draws of the folds")
     parser.add_argument("--chunks", type=int, default=27, help=f"chunks of {CHUNK:,} clips of GTZAN")
     parser.add_argument("--music-chunks", type=int, default=24, help="as many of free music")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "default-model", help="directory of intermediate results")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "build" / "default-model", help="directory of intermediate results"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "src" / "musgenre" / "assets")
     parser.add_argument(
         "--only",

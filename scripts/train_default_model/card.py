@@ -47,17 +47,17 @@ The default model of musgenre, included in the package: `musgenre.GenreClassifie
 The model was trained by knowledge distillation in two steps. The teacher is YAMNet (Plakal and Ellis, Apache License
 2.0), which was trained on the 521 sound classes of AudioSet. It is used in training only and is not part of the model.
 
-1. Pretraining without labels: {music:,} clips of free music, the soundtracks of 112 games and other programs in Debian 12
-   (listed in `scripts/train_default_model/music.csv`; 923 pieces). The targets are the embeddings of the teacher.
+1. Pretraining without labels: {music:,} clips of free music, the soundtracks of 112 games and other programs in Debian
+   12 (listed in `scripts/train_default_model/music.csv`; 923 pieces). The targets are the embeddings of the teacher.
 2. Training of the genres: {clips:,} clips of {tracks} excerpts (40 minutes in total, most of them 2 to 3 s long) of the
    GTZAN dataset (Tzanetakis and Cook, 2002), whose recordings are copyrighted and are not part of this package. The
    targets are a mixture of 60 % predictions of the teacher (by a linear layer fitted on the same excerpts) and 40 %
    labels. A third of each batch is free music with the teacher's predictions as targets. Finally, the coefficients of a
    logistic regression, fitted on the embeddings of the unmodified excerpts, are added to the output layer.
 
-The clips are augmented: speed, equalisation, mixtures of two tracks, noise, MP3 and Ogg Vorbis compression. Four percent
-are not music and have uniform targets. The training script is `scripts/train_default_model`, run with torch {torch}
-and Python {python} on two CPU cores.
+The clips are augmented: speed, equalisation, mixtures of two tracks, noise, MP3 and Ogg Vorbis compression. Four
+percent are not music and have uniform targets. The training script is `scripts/train_default_model`, run with torch
+{torch} and Python {python} on two CPU cores.
 
 ## Evaluation
 
@@ -96,8 +96,8 @@ elsewhere for GTZAN mostly come from splits with the same artist, or even the sa
 The probabilities are calibrated by a temperature ({temperature:.2f}), fitted on held-out tracks; the calibration error
 above is for temperatures that were fitted on the other folds.
 
-On the {tracks} excerpts that it was trained on, the accuracy of the published model is {own:.1%}. This is not an estimate
-for other music; `musgenre evaluate {name} GTZAN_FOLDER` prints it, to verify an installation:
+On the {tracks} excerpts that it was trained on, the accuracy of the published model is {own:.1%}. This is not an
+estimate for other music; `musgenre evaluate {name} GTZAN_FOLDER` prints it, to verify an installation:
 
 {own_table}
 
@@ -110,8 +110,8 @@ Confusion matrix, true genre (rows) and predicted genre (columns), summed over t
 The weakest genres: {failures}.
 
 - Blues consists of three artists only, so some folds train on two of them and others have none in the test set.
-- The excerpts are Western popular and art music from before 2000. Other styles and newer productions are assigned to one
-  of the ten genres as well: there is no class "none of these".
+- The excerpts are Western popular and art music from before 2000. Other styles and newer productions are assigned to
+  one of the ten genres as well: there is no class "none of these".
 - Signals that are not music are assigned a genre with a low probability: of {probes} test signals (silence, noise,
   speech-like noise, pure tones), the maximum is {loudest_probability:.2f} ({loudest}, {loudest_label}).
 
@@ -217,5 +217,7 @@ def _failures(labels: list[str], matrix: np.ndarray) -> str:
     weakest = []
     for index in np.argsort(recall)[:3]:
         mistakes = np.where(np.arange(len(labels)) == index, 0, matrix[index])
-        weakest.append(f"{labels[index]} (recall {recall[index]:.0%}, most often confused with {labels[mistakes.argmax()]})")
+        weakest.append(
+            f"{labels[index]} (recall {recall[index]:.0%}, most often confused with {labels[mistakes.argmax()]})"
+        )
     return "; ".join(weakest)

@@ -52,7 +52,9 @@ def add_second_layer(network: GenreNetwork, windows: GridWindows, *, rate: int) 
     weights *= len(set(tracks)) / len(set(labels)) / np.bincount(genre, weights=weights)[genre]
     # Signals that are not music have uniform targets and the total weight of one genre.
     draws, classes = np.random.default_rng(5), np.unique(genre)
-    waves = [torch.from_numpy(not_music(windows.audio.window_samples, rate=rate, draws=draws)) for _ in range(NOT_MUSIC)]
+    waves = [
+        torch.from_numpy(not_music(windows.audio.window_samples, rate=rate, draws=draws)) for _ in range(NOT_MUSIC)
+    ]
     rejected = np.repeat([_vector(network, wave) for wave in waves], len(classes), axis=0)
     layer = LogisticRegression(C=0.03, max_iter=400).fit(
         np.concatenate([vectors, rejected]),

@@ -1,9 +1,9 @@
 """Training data of the student: augmented clips with the embeddings of the teacher.
 
 Each clip has 2 s. Two of three chunks are strongly augmented: speed, equalisation, mixtures of two tracks, noise and
-lossy compression. The third is weakly augmented: small changes of speed and equalisation of a single track. Four percent
-of the clips are not music (silence, noise, tones, clicks) and have uniform targets. A fold uses the clips that contain
-training tracks only. Unlabelled music is processed in the same way and used in all folds.
+lossy compression. The third is weakly augmented: small changes of speed and equalisation of a single track. Four
+percent of the clips are not music (silence, noise, tones, clicks) and have uniform targets. A fold uses the clips that
+contain training tracks only. Unlabelled music is processed in the same way and used in all folds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 import torch
-from signals import not_music, noise, rms
+from signals import noise, not_music, rms
 
 from musgenre.audio import load
 from musgenre.backbones.yamnet import YAMNet
@@ -57,7 +57,8 @@ class Mixtures:
     """Clips as arrays.
 
     Attributes:
-        tracks: Indices of the two tracks of a clip, ``(clips, 2)``; equal for a single track, -1 for clips that are not music.
+        tracks: Indices of the two tracks of a clip, ``(clips, 2)``; equal for a single track, -1 for clips that are not
+            music.
         shares: Relative level of the first track, in [0.5, 1], ``(clips,)``.
         features: The student's feature, ``(clips, bins, frames)``.
         embeddings: The teacher's embeddings of three patches, ``(clips, 3, 1024)``.
@@ -204,7 +205,9 @@ def _clips(songs: Pool, *, plain: bool, draws: np.random.Generator) -> Iterator[
         first, second = (int(number) for number in draws.choice(len(songs.songs), p=songs.weights, size=2))
         mix = not plain and draws.random() < 0.35
         octaves, decibels = (0.15, 3.0) if plain else (0.3, 5.0)
-        samples: npt.NDArray[np.floating] = _augmented(songs.song(first), octaves=octaves, decibels=decibels, draws=draws)
+        samples: npt.NDArray[np.floating] = _augmented(
+            songs.song(first), octaves=octaves, decibels=decibels, draws=draws
+        )
         share = 1.0
         if mix:
             gain = 10 ** (-draws.uniform(0, 12) / 20)

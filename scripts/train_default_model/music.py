@@ -3,8 +3,8 @@
     python scripts/train_default_model/music.py MUSIC_FOLDER
 
 downloads the pretraining data of the default model: the soundtracks of 112 games and other programs in Debian 12, under
-free licences that are documented in the ``copyright`` file of each package. 6.6 GB are downloaded, one package at a time,
-and 1.4 GB of audio are extracted. Any other directory of music can be used instead.
+free licences that are documented in the ``copyright`` file of each package. 6.6 GB are downloaded, one package at a
+time, and 1.4 GB of audio are extracted. Any other directory of music can be used instead.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def excerpts(folder: Path, *, rate: int) -> tuple[Excerpts, npt.NDArray[np.float
         rate: Sample rate of the excerpts, in hertz.
 
     Returns:
-        The excerpts, ``(count, 6 * rate)`` in 16 bits, and their sampling probabilities: the total weight of a directory
-        (an album) is the 0.6th power of the number of its excerpts.
+        The excerpts, ``(count, 6 * rate)`` in 16 bits, and their sampling probabilities: the total weight of a
+        directory (an album) is the 0.6th power of the number of its excerpts.
     """
     cut, albums = [], []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):

@@ -1,8 +1,8 @@
 """Training of the student by knowledge distillation: pretraining on embeddings, then training of the genres.
 
 Pretraining needs no labels and is shared by all folds: the targets are the teacher's embeddings of free music. The
-genres are trained on the tracks of a fold. Their targets are a mixture of the labels and the teacher's predictions (by a
-linear layer, fitted on the same tracks), which generalises better to other artists than labels alone.
+genres are trained on the tracks of a fold. Their targets are a mixture of the labels and the teacher's predictions (by
+a linear layer, fitted on the same tracks), which generalises better to other artists than labels alone.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class TrainingClips:
     weights: npt.NDArray[np.float64]
 
     @classmethod
-    def from_music(cls, music: Mixtures, *, head: LogisticRegression | None = None, temperature: float = 1.0) -> TrainingClips:
+    def from_music(
+        cls, music: Mixtures, *, head: LogisticRegression | None = None, temperature: float = 1.0
+    ) -> TrainingClips:
         """Return free music, with the predictions of the teacher's layer as targets if it is given."""
         clips = np.flatnonzero(music.has_usable_targets())
         genres = None
