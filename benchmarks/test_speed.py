@@ -1,16 +1,15 @@
-"""How fast musgenre is, beside what one would use instead, in one run.
+"""Benchmark musgenre and its peers in one run.
 
     pip install -e ".[bench]"
     pytest benchmarks [--yamnet yamnet.tflite] [--ten-hours] [--table speed.md] [--benchmark-json speed.json]
 
-Peers: librosa, nnAudio and ``torch.stft`` for the spectrogram; for a song, YAMNet in TFLite (patches of 0.975 s without
-overlap, its cheapest use) and the recipe that musgenre began from: ``librosa.load``,
-``librosa.feature.melspectrogram``, one picture of 224 × 224 for the clip, torchvision's VGG-16 (with random weights,
-which take as long as trained ones). Ratios mean something on an idle machine; on a busy one
-``--benchmark-timer=time.process_time`` takes the processor's time, which says nothing of the rows in which
-processes or threads are the point: a folder, a song among workers, the first prediction.
+Peers: librosa, nnAudio and ``torch.stft`` for the spectrogram; for files, YAMNet in TFLite (patches of 0.975 s without
+overlap, its fastest configuration) and the published recipe: ``librosa.load``, ``librosa.feature.melspectrogram``, one
+image of 224 × 224 per clip, torchvision's VGG-16 (with random weights, whose computation takes as long as that of
+trained ones). Ratios are meaningful on an idle machine; on a busy one, use ``--benchmark-timer=time.process_time``,
+except for the rows that measure processes or threads: a folder, workers, the first prediction.
 """
-# ruff: noqa: PLR0917 - what a test takes has names
+# ruff: noqa: PLR0917 - fixtures are passed by name
 
 from __future__ import annotations
 
@@ -173,7 +172,7 @@ def test_long(measure: Measure, songs: Songs, who: str, song: str, share: float)
 
 @pytest.fixture(scope="session")
 def ten_hours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten hours of bursts of noise; the silence between them keeps the file small."""
+    """Write ten hours of noise bursts, separated by silence to limit the file size."""
     if not request.config.getoption("--ten-hours"):
         pytest.skip("takes some minutes: --ten-hours")
     path, burst = tmp_path_factory.mktemp("long") / "ten-hours.flac", np.zeros(60 * RATE, np.float32)
