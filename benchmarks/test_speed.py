@@ -98,9 +98,9 @@ def _recipe(song: Path) -> Work:
     def work() -> torch.Tensor:
         samples, rate = librosa.load(song, sr=RATE)
         mel = librosa.power_to_db(librosa.feature.melspectrogram(y=samples, sr=rate), ref=np.max)
-        picture = torch.from_numpy(mel)[None, None].repeat(1, 3, 1, 1)
-        picture = torch.nn.functional.interpolate(picture, size=(224, 224), mode="bilinear")
-        scores: torch.Tensor = network(picture).softmax(dim=1)
+        image = torch.from_numpy(mel)[None, None].repeat(1, 3, 1, 1)
+        image = torch.nn.functional.interpolate(image, size=(224, 224), mode="bilinear")
+        scores: torch.Tensor = network(image).softmax(dim=1)
         return scores
 
     return work
@@ -199,9 +199,9 @@ def test_vgg16(measure: Measure, who: str) -> None:
     image, vgg16 = Component("logmel-image"), Component("vgg16", {"weights": None})
     config = ModelConfig("vgg16", tuple("abcdefghij"), AudioSpec(), image, vgg16)
     classifier = musgenre.GenreClassifier(GenreNetwork.from_config(config), config, device="cpu")
-    pictures = torch.randn(10, 3, 224, 224).to(memory_format=torch.channels_last)
+    images = torch.randn(10, 3, 224, 224).to(memory_format=torch.channels_last)
     bare = torchvision.models.vgg16(weights=None).eval().to(memory_format=torch.channels_last)
-    work: Work = (lambda: classifier.predict((CLIP, RATE))) if who == "musgenre" else (lambda: bare(pictures))
+    work: Work = (lambda: classifier.predict((CLIP, RATE))) if who == "musgenre" else (lambda: bare(images))
     measure("predict with VGG-16", who, work, rounds=5)
 
 
@@ -211,10 +211,10 @@ def test_gpu(measure: Measure, who: str) -> None:
     config = ModelConfig("vgg16", tuple("abcdefghij"), AudioSpec(), Component("logmel-image"), Component("vgg16"))
     network = GenreNetwork.from_config(config).eval().cuda()
     windows = torch.from_numpy(CLIP[: 3 * RATE]).repeat(64, 1).cuda()
-    pictures = network.feature(windows)
+    images = network.feature(windows)
 
     def work() -> None:
-        network(windows) if who == "musgenre" else network.classify(pictures)
+        network(windows) if who == "musgenre" else network.classify(images)
         torch.cuda.synchronize()
 
     measure("64 windows on a GPU", who, work)

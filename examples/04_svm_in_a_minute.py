@@ -71,7 +71,7 @@ else:
 songs = [str(track.path) for track in data]
 labels = np.array([track.label for track in data])
 artists = np.array([track.group for track in data])
-print(f"{len(songs)} songs of {len(set(labels))} genres by {len(set(artists))} artists")
+print(f"{len(songs)} tracks of {len(set(labels))} genres by {len(set(artists))} artists")
 
 # %%
 # Feature table
