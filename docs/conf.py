@@ -75,9 +75,16 @@ nitpick_ignore = [
     ],
     *[
         ("py:class", name)
-        for name in ("musgenre.core.threads.R", "musgenre.core.threads.T", "musgenre.models.inference.Network")
+        for name in (
+            "musgenre.core.threads.R",
+            "musgenre.core.threads.T",
+            "musgenre.models.inference.Network",
+            "musgenre.models.inference.R",
+        )
     ],
     *[("py:class", name) for name in ("Axes", "npt.ArrayLike", "Path", "Projection", "Self")],
+    # Internal.
+    ("py:class", "musgenre.audio.windows.ClosingIterator"),
     # scikit-learn's.
     ("py:exc", "NotFittedError"),
     # Lightning's and rich's.

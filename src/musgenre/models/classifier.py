@@ -166,7 +166,7 @@ class GenreClassifier:
         """Return an iterator over the predictions of several recordings, in the given order.
 
         Memory is that of a few recordings, for a collection of any size: ``sources`` is consumed only a few items
-            ahead.
+        ahead.
         The iterator may be dropped at any time; work that was started for it is cancelled.
 
         Args:
