@@ -632,6 +632,7 @@ MEL = Component("logmel", {"n_fft": 512, "hop_length": 128, "n_mels": 32})
 
 
 class TestProcesses:
+    @pytest.mark.slow
     def test_they_change_nothing(self, genre_folder, tmp_path):
         recipe = Recipe(Component("vgg16-slim", {"width": 0.05, "dense_units": 8}), MEL, CONFIG)
         data = AudioFolder(genre_folder)

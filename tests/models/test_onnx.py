@@ -56,12 +56,14 @@ def test_a_song_by_the_graph_is_a_song_by_the_classifier(classifier, session):
     np.testing.assert_allclose(found, classifier.predict((song, RATE)).windows.probabilities, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written(classifier, tmp_path):
     pytest.importorskip("onnxscript", reason="needs the extra 'onnx'")
     with pytest.raises(WeightsError, match="cannot be written"):
         classifier.export_onnx(tmp_path / "no-such-folder" / "model.onnx")
 
 
+@pytest.mark.slow
 def test_the_compiler_finds_one_graph(classifier):
     module, windows = Probabilities(classifier.network, temperature=0.5).eval(), torch.randn(2, 24_000)
     with torch.no_grad():

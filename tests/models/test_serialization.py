@@ -579,6 +579,7 @@ def answers(hub: tuple[str, list[str]], home: Path) -> dict[str, dict[str, Any]]
     return dict(zip(questions, _ask_hub(hub[0], home, *questions.values()), strict=True))
 
 
+@pytest.mark.slow
 class TestHub:
     def test_download(self, answers, hub, network):
         directory = Path(answers["download"]["directory"])
