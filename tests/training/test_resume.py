@@ -105,8 +105,8 @@ def be_killed(place, folder, directory):
 @pytest.fixture
 def small(monkeypatch, tmp_path):
     monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(BACKBONES, "_registered", {**BACKBONES._registered})
-    musgenre.register_backbone("small")(Small)
+    with BACKBONES.temporary("small", Small):
+        yield
 
 
 @pytest.mark.slow
