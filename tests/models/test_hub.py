@@ -121,7 +121,7 @@ def hub():
     state = {"repositories": {}, "private": set(), "asked": [], "commits": []}
     handler = type("Hub", (_Hub,), state)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         handler.address = f"http://127.0.0.1:{server.server_port}"
         yield handler
         server.shutdown()
