@@ -16,7 +16,7 @@ from musgenre.testing.features import check_feature
 RATES = {"yamnet": 16_000, "yamnet-logmel": 16_000}
 # Smaller than the defaults where those would cost seconds or gigabytes.
 SMALLER = {"vgg16": {"top": "pool"}}
-SLOW = {"efficientnet_b0", "hpss", "mobilenet_v3_small", "torchvision/shufflenet_v2_x0_5", "vgg16"}
+SLOW = {"efficientnet_b0", "hpss", "mobilenet_v3_small", "resnet18", "torchvision/shufflenet_v2_x0_5", "vgg16"}
 # A convolutional network and a transformer, or a narrow and a deep one, of each family.
 MEMBERS = {
     "timm/": ["timm/test_resnet", "timm/test_vit"] if importlib.util.find_spec("timm") else [],

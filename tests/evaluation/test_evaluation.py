@@ -648,6 +648,7 @@ class TestProcesses:
         np.testing.assert_allclose(*shares, atol=1e-4)
         assert one.pooled[0].windows.count == 16
 
+    @pytest.mark.slow
     def test_what_is_registered_here_alone_reaches_them(self, genre_folder):
         def mel(*, sample_rate: int):
             return FEATURES.build("logmel", {"sample_rate": sample_rate, **MEL.options})

@@ -199,6 +199,7 @@ def test_a_private_model_needs_the_token_and_goes_to_the_cache_that_is_named(ans
     assert [path.name for path in answers["cache"].glob("models--*")] == ["models--org--secret"]
 
 
+@pytest.mark.slow
 def test_offline_asks_nobody(answers, hub, home):
     before = len(hub.asked)
     known, unknown = _ask(
