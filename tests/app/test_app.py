@@ -199,6 +199,7 @@ def visitor(server):
         browser.close()
 
 
+@pytest.mark.slow
 class TestBrowser:
     def test_a_visitor_drops_a_song_and_reads_its_genre(self, visitor, server, answerer, tmp_path):
         page, asked = visitor
@@ -232,6 +233,7 @@ class TestBrowser:
         page.wait_for_selector("#message", state="hidden")
 
 
+@pytest.mark.slow
 def test_the_command_serves_until_it_is_stopped():
     pytest.importorskip("gradio", reason="needs the extra 'app'")
     port = _free_port()

@@ -28,6 +28,7 @@ def songs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_predict_prints_a_line_a_song(songs):
     done = run("predict", songs / "a.wav", songs / "b.mp3", "--top", "2")
     assert done.returncode == 0, done.stderr
@@ -50,6 +51,7 @@ def test_predict_json_is_the_librarys_answer(songs):
         assert row["duration_seconds"] == pytest.approx(4, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_song_that_cannot_be_read_costs_itself_alone(songs, tmp_path):
     text = tmp_path / "text.mp3"
     text.write_text("This is no music.")
@@ -66,6 +68,7 @@ def test_a_song_that_cannot_be_read_costs_itself_alone(songs, tmp_path):
         assert name in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -90,6 +93,7 @@ def test_an_error_is_one_line_and_exit_code_2(songs, arguments, told):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_list_names_what_is_built_in():
     for kind, name in (("backbones", "vgg16-slim"), ("features", "logmel-image"), ("datasets", "gtzan")):
         done = run("list", kind)
@@ -98,6 +102,7 @@ def test_list_names_what_is_built_in():
     assert run("list", "singers").returncode == 2
 
 
+@pytest.mark.slow
 def test_export_writes_the_librarys_graph(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
     component = musgenre.Component("vgg16-slim", {"width": 0.05, "dense_units": 8})
@@ -113,6 +118,7 @@ def test_export_writes_the_librarys_graph(tmp_path):
     assert found[0] == pytest.approx(list(classifier.predict((noise, 8_000)).probabilities.values()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_predict_draws_one_song(songs, tmp_path):
     from matplotlib.image import imread
 
@@ -136,6 +142,7 @@ def test_demo_predicts_and_draws(tmp_path):
         assert len(picture.convert("RGB").getcolors(maxcolors=1_000_000)) > 100
 
 
+@pytest.mark.slow
 def test_finetune_writes_a_model_that_predicts(genre_folder, tmp_path):
     done = run("finetune", genre_folder, "--backbone", "vgg16-slim", "--epochs", "1", "--output", tmp_path / "model")
     assert done.returncode == 0, done.stderr
@@ -146,6 +153,7 @@ def test_finetune_writes_a_model_that_predicts(genre_folder, tmp_path):
     assert set(json.loads(predicted.stdout)["probabilities"]) == {path.name for path in genre_folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_evaluate_prints_and_keeps_the_librarys_report(genre_folder, tmp_path):
     component = musgenre.Component("vgg16-slim", {"width": 0.05, "dense_units": 8})
     config = musgenre.ModelConfig(
@@ -166,6 +174,7 @@ def test_evaluate_prints_and_keeps_the_librarys_report(genre_folder, tmp_path):
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_cross_validate_trains_by_a_recipe_and_keeps_everything_in_one_place(genre_folder, tmp_path):
     recipe = {
         "backbone": {"name": "vgg16-slim", "options": {"width": 0.05, "dense_units": 8}},
