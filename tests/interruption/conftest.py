@@ -19,7 +19,7 @@ import soundfile
 import torch
 
 import musgenre
-from musgenre.core import http as transfers
+from musgenre.core import download as transfers
 
 CONTENT = np.random.default_rng(0).bytes(1_500_000)
 
@@ -93,7 +93,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pages]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(transfers, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(transfers, "RETRY_PAUSE_SECONDS", 0.0)
     pages = Pages()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("PagesHandler", (Handler,), {"pages": pages}))
     server.daemon_threads = True

@@ -12,7 +12,7 @@ import torch
 
 import musgenre
 from musgenre.backbones import Backbone, InputSpec
-from musgenre.core import http as transfers
+from musgenre.core import download as transfers
 from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.features.spectral import LogMel
 
@@ -78,7 +78,7 @@ def broken_server() -> Iterator[type[BrokenServer]]:
     handler = type("Handler", (BrokenServer,), {"cuts": [], "version": None})
     with pytest.MonkeyPatch.context() as patch, http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         patch.setenv("NO_PROXY", "127.0.0.1")
-        patch.setattr(transfers, "PAUSE_SECONDS", 0.0)
+        patch.setattr(transfers, "RETRY_PAUSE_SECONDS", 0.0)
         server.daemon_threads = True
         server.handle_error = lambda *_: None  # of a client that has what it wants
         handler.address = f"http://127.0.0.1:{server.server_port}/file"
