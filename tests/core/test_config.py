@@ -150,7 +150,7 @@ class TestStrictReading:
         ("changes", "named"),
         [
             ({"labels": ["jazz"]}, "at least two labels"),
-            ({"labels": ["jazz", "rock", "jazz"]}, "each once"),
+            ({"labels": ["jazz", "rock", "jazz"]}, "distinct"),
             ({"hidden": [64, 0]}, "hidden"),
             ({"dropout": 1}, "dropout"),
             ({"dropout": -0.1}, "dropout"),

@@ -71,7 +71,7 @@ def edit(model: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda p: p["feature"]["options"].update(n_fft=10**8, n_mels=1), "Mel filters|is not allocated"),
         (lambda p: p.update(feature={"name": "logmel-image", "options": {"size": 10**6}}), "has the shape"),
         (lambda p: p["audio"].update(window_seconds=1e9), "a window at most 16,777,216"),
-        (lambda p: p["audio"].update(sample_rate=10**9), "sample_rate must lie from 100 to 1,000,000"),
+        (lambda p: p["audio"].update(sample_rate=10**9), "sample_rate must be between 100 and 1,000,000"),
     ],
 )
 def test_too_much_memory_is_refused_before_it_is_taken(model: Path, change: Callable[[Any], Any], said: str) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import soundfile
 
 from musgenre.audio.byte_stream import ByteStream, ends_ogg, patch_length, prepare_mp3
-from musgenre.core.config import HIGHEST_RATE, LOWEST_RATE
+from musgenre.core.config import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from musgenre.core.errors import AudioFileError, MusgenreError
 
 Frames: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -151,6 +151,6 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no ty
 def whole_rate(rate: Any, name: str, *, kind: type[MusgenreError]) -> int:
     """Returns a rate from 100 Hz to 1 MHz as an ``int``; anything else is an error of the given kind."""
     number = isinstance(rate, (int, float, np.integer, np.floating)) and not isinstance(rate, bool)
-    if not (number and LOWEST_RATE <= rate <= HIGHEST_RATE and rate == int(rate)):
+    if not (number and MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE and rate == int(rate)):
         raise kind(f"{name}: a sample rate of {rate!r}; expected a whole number of hertz from 100 to 1,000,000.")
     return int(rate)
