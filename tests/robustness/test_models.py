@@ -257,7 +257,7 @@ def test_weights_that_overflow(model: Path) -> None:
     save_file(tensors, model / "model.safetensors")
     classifier = GenreClassifier.from_pretrained(model, device="cpu")
     for method in (classifier.predict, classifier.embed):
-        with pytest.raises(WeightsError, match="no finite number"):
+        with pytest.raises(WeightsError, match="not finite"):
             method(NOISE)
 
 
