@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from musgenre.core.config import Prediction
-from musgenre.core.files import replacing
+from musgenre.core.files import atomic_write
 from musgenre.evaluation.cross_validation_report import CrossValidationReport
 from musgenre.evaluation.report import EvaluationReport
 from musgenre.metrics import accuracy_interval
@@ -187,7 +187,7 @@ def write_card(
         loudest_probability=most.probability,
         **counts,
     )
-    with replacing(folder / "README.md") as path:
+    with atomic_write(folder / "README.md") as path:
         path.write_text(text, encoding="utf-8")
 
 
