@@ -35,6 +35,7 @@ SIGNALS = ("chirp", "chord", "clicks", "noise", "demo", "short", "silence")
 @functools.cache
 def _signals() -> dict[str, np.ndarray]:
     import librosa
+
     import musgenre
 
     rate = 22_050
