@@ -72,7 +72,7 @@ anything of its test tracks, with or without labels.
 | --- | --- |
 | chance | 10 % |
 | this model | **{accuracy}** (95 % over artists {low} to {high}) |
-| the slim VGG-16 without a teacher (`vgg16-slim-gtzan-v1`, two draws) | 49.6 % |
+| the slim VGG-16 without a teacher (two draws) | 49.6 % |
 | YAMNet's own scores of the ten genres, without training | 60.6 % (the card of `yamnet-gtzan`) |
 | `yamnet-gtzan`: the teacher itself with a linear layer | 69.0 % (its card) |
 
