@@ -62,7 +62,7 @@ def test_one_channel_gets_the_sum_of_three(model, tmp_path):
 def test_its_feature_gives_the_picture_that_timm_would_give_it(model):
     recipe = timm.data.resolve_data_config(timm.get_pretrained_cfg(model).to_dict())
     component = BACKBONES.get(f"timm/{model}").default_feature
-    options = {"size": recipe["input_size"][1], "normalise": [list(recipe["mean"]), list(recipe["std"])]}
+    options = {"size": recipe["input_size"][1], "mean": list(recipe["mean"]), "std": list(recipe["std"])}
     assert component == Component("logmel-image", options)
     feature = FEATURES.build(component.name, {**component.options, "sample_rate": 16_000})
     assert feature(torch.randn(1, 16_000)).shape == (1, *recipe["input_size"])

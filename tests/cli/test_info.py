@@ -117,14 +117,14 @@ class TestCheck:
     def test_what_breaks_the_contract(self):
         done = run("check", "untrue", "--skip", "export", "--skip", "saving")
         assert done.exit_code == 2
-        assert "breaks 1 of 9 checks" in done.stdout
-        assert "out_shape says (1, 3, 129) and forward gives (2, 1, 1, 129)" in done.stdout
-        assert "not checked: export, saving" in done.stdout
+        assert "fails 1 of 9 checks" in done.stdout
+        assert "out_shape returns (1, 3, 129), but forward returns (2, 1, 1, 129)" in done.stdout
+        assert "skipped: export, saving" in done.stdout
 
     def test_what_keeps_it(self):
         done = run("check", "logmel", "--skip", "export", "--sample-rate", "16000")
         assert done.exit_code == 0
-        assert "The feature 'logmel' keeps the contract: 10 checks." in done.stdout
+        assert "The feature 'logmel' passes 10 checks." in done.stdout
 
     def test_an_unknown_name(self):
         with pytest.raises(UnknownNameError, match="no backbone 'logmell'"):

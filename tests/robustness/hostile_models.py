@@ -65,7 +65,8 @@ VALUES = NUMBERS + WORDS + OTHERS
 OPTIONS = {"weights": [f"../{SECRET}", "/etc/passwd", 3, ["imagenet"], {}], "in_channels": [10**9, 0, "1"]}
 OPTIONS |= {"width": NUMBERS, "dense_units": NUMBERS, "stem_stride": [True, 2, "2"], "pooling": ["mean", 1, []]}
 OPTIONS |= {"n_fft": NUMBERS, "hop_length": NUMBERS, "n_mels": NUMBERS, "n_mfcc": NUMBERS, "size": NUMBERS}
-OPTIONS |= {"f_min_hz": NUMBERS, "f_max_hz": NUMBERS, "sample_rate": NUMBERS, "normalise": [[[0] * 9, [1] * 9], [], 1]}
+OPTIONS |= {"f_min_hz": NUMBERS, "f_max_hz": NUMBERS, "sample_rate": NUMBERS, "mean": [[0] * 9, [], 1]}
+OPTIONS |= {"std": [[1] * 9, [], 1]}
 GIANTS = ["torchvision/vit_h_14", "torchvision/regnet_y_128gf", "timm/vit_giant_patch14_dinov2"]
 
 Pairs = dict[str, Any]

@@ -70,10 +70,10 @@ def picture(size: int, *, mean: Sequence[float], std: Sequence[float]) -> Compon
 
     Example:
         >>> picture(160, mean=(0.5,), std=(0.25,))
-        Component(name='logmel-image', options={'size': 160, 'normalise': [[0.5], [0.25]]})
+        Component(name='logmel-image', options={'size': 160, 'mean': [0.5], 'std': [0.25]})
     """
     # Lists, because options are of JSON's types.
-    return Component("logmel-image", {"size": size, "normalise": [list(mean), list(std)]})
+    return Component("logmel-image", {"size": size, "mean": list(mean), "std": list(std)})
 
 
 class Backbone(nn.Module, abc.ABC):
