@@ -216,7 +216,7 @@ def _check_named(config: ModelConfig) -> None:
 
 def _kept(config: ModelConfig) -> Path:
     backbone = config.backbone
-    path = getattr(BACKBONES.get(backbone.name), "kept_weights", Backbone.kept_weights)(backbone.options["weights"])
+    path = getattr(BACKBONES.get(backbone.name), "cached_weights", Backbone.cached_weights)(backbone.options["weights"])
     if path is None or not path.is_file():
         raise WeightsError(
             f"The model {config.name!r} is a head on {backbone.name!r}, whose weights {backbone.options['weights']!r} "
