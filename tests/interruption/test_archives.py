@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from musgenre.backbones.yamnet_weights import CACHED
+from musgenre.backbones.yamnet_weights import CACHE_PATH
 from musgenre.cli.main import app
 from musgenre.core.errors import DatasetError, ParameterError, WeightsError
 from musgenre.datasets import GTZAN, archives, gtzan_archive
@@ -213,7 +213,7 @@ class TestLocalFilesOnly:
     def cache(self, tmp_path, monkeypatch):
         monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path))
         monkeypatch.setattr("requests.Session.get", lambda *_, **__: pytest.fail("asked the network"))
-        return tmp_path.joinpath(*CACHED)
+        return tmp_path.joinpath(*CACHE_PATH)
 
     def test_nothing_is_downloaded(self, cache):
         with pytest.raises(WeightsError, match="local_files_only=True forbids") as caught:

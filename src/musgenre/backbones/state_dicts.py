@@ -29,8 +29,8 @@ def imagenet(published: Any, *, backbone: str) -> Mapping[str, Tensor]:
         raise WeightsError(
             f"The ImageNet weights of {backbone} could not be downloaded from {published.url}, or the cached file in "
             f"'{torch.hub.get_dir()}' is damaged ({error}). Remove a damaged file; or download the file on another "
-            f'machine and give its path: backbone=Component("{backbone}", {{"weights": "{Path(published.url).name}"}}); or '
-            'start from random weights: {"weights": None}.'
+            f'machine and give its path, Component("{backbone}", {{"weights": "{Path(published.url).name}"}}); '
+            'or start from random weights, {"weights": None}.'
         ) from error
     return state
 
@@ -55,9 +55,7 @@ def read_state_dict(path: Path, *, named: str = "imagenet") -> Mapping[str, Tens
         WeightsError: The file does not exist, or is not a state dict.
     """
     if not path.is_file():
-        raise WeightsError(
-            f"There is no weights file '{path}': give {named!r}, the path of a state dict, or None."
-        )
+        raise WeightsError(f"There is no weights file '{path}': give {named!r}, the path of a state dict, or None.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

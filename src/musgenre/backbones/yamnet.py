@@ -119,7 +119,7 @@ class YAMNet(Backbone):
         return maps.mean(dim=(-2, -1)).reshape(-1, patches.shape[2], self.out_features)
 
     def upsample_maps(self, maps: Tensor, *, size: tuple[int, int]) -> Tensor:
-        """Upsamples the transposed maps of the patches to the positions of the patches, and averages where they overlap.
+        """Upsamples the transposed maps to the positions of the patches, and averages them where patches overlap.
 
         Shape:
             - Input: ``(patches, 1, rows, columns)``, with time as rows

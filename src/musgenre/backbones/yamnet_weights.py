@@ -60,7 +60,7 @@ def load_weights(layers: Mapping[str, Layer], weights: str) -> None:
 
 def _fetch() -> Path:
     try:
-        return downloads.fetch(OFFICIAL_WEIGHTS, *CACHED, sha256=None)
+        return downloads.fetch(OFFICIAL_WEIGHTS, *CACHE_PATH, sha256=None)
     except WeightsError as error:
         raise WeightsError(
             f"YAMNet's weights are not in the cache. {error} Or give the path of the file: "
