@@ -71,7 +71,7 @@ def test_registered_dataset(request: pytest.FixtureRequest):
     def one_song(root: str, *, label: str = "rock") -> TrackDataset:
         return TrackDataset([make_track(root, label)], labels=[label], name="one-song")
 
-    request.addfinalizer(lambda: DATASETS._registered.pop("one-song"))
+    request.addfinalizer(lambda: DATASETS.unregister("one-song"))
     assert DATASETS.build("one-song", {"root": "a", "label": "jazz"})[0].label == "jazz"
 
 
