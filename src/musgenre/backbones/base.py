@@ -185,7 +185,7 @@ class BackboneRegistry(Registry[Backbone]):
 
         Example:
             >>> BACKBONES.entry("vgg16").default_feature
-            Component(name='logmel', options={})
+            Component(name='logmel-image', options={})
         """
         factory = self.get(name)
         return BackboneEntry(
