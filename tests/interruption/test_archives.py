@@ -14,10 +14,10 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from musgenre.backbones.yamnet_weights import CACHED
+from musgenre.backbones.yamnet_weights import CACHE_PATH
 from musgenre.cli.main import app
 from musgenre.core.errors import DatasetError, ParameterError, WeightsError
-from musgenre.datasets import GTZAN, archives, gtzan_archive
+from musgenre.datasets import GTZAN, gtzan_archive
 from musgenre.datasets.gtzan import GENRES
 from musgenre.models.classifier import GenreClassifier
 
@@ -46,7 +46,7 @@ class TestUnpack:
     @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
     def test_files_and_directories(self, tmp_path, mode):
         members = (member("genres", type=tarfile.DIRTYPE, mode=0o755), GOOD, member("./genres/jazz/a.wav", b"more"))
-        archives.unpack(archive_of(tmp_path / "a.tar", *members, mode=mode), tmp_path / "genres", max_bytes=PLENTY)
+        gtzan_archive.unpack(archive_of(tmp_path / "a.tar", *members, mode=mode), tmp_path / "genres", max_bytes=PLENTY)
         assert (tmp_path / "genres/blues/blues.00000.wav").read_bytes() == b"music"
         assert (tmp_path / "genres/jazz/a.wav").read_bytes() == b"more"
         assert (tmp_path / "genres/blues/blues.00000.wav").stat().st_mode & 0o022 == 0
@@ -55,7 +55,7 @@ class TestUnpack:
     def test_metadata_files_are_skipped(self, tmp_path):
         junk = [member(f"genres/blues/{name}", b"junk") for name in ("._blues.00000.wav", ".DS_Store")]
         junk += [member("._genres", b"junk"), member("__MACOSX/genres/._blues", b"junk"), member("genres/._x/a", b"y")]
-        archives.unpack(archive_of(tmp_path / "a.tar.gz", *junk, GOOD), tmp_path / "genres", max_bytes=PLENTY)
+        gtzan_archive.unpack(archive_of(tmp_path / "a.tar.gz", *junk, GOOD), tmp_path / "genres", max_bytes=PLENTY)
         files = [path.name for path in (tmp_path / "genres").rglob("*") if path.is_file()]
         assert files == ["blues.00000.wav"]
 
@@ -84,7 +84,7 @@ class TestUnpack:
         folder.mkdir(parents=True)
         archive = archive_of(tmp_path / "bad.tar.gz", GOOD, bad)
         with pytest.raises(DatasetError, match=message) as caught:
-            archives.unpack(archive, folder / "genres", max_bytes=1_000)
+            gtzan_archive.unpack(archive, folder / "genres", max_bytes=1_000)
         assert str(archive) in str(caught.value)
         assert [path.name for path in tmp_path.rglob("*")] == ["bad.tar.gz", "a", "b"] or not list(folder.iterdir())
         assert not any(path.name == "outside" for path in tmp_path.rglob("*"))
@@ -93,7 +93,7 @@ class TestUnpack:
     def test_links_are_refused(self, tmp_path):
         members = (member("genres/out", type=tarfile.SYMTYPE, linkname=str(tmp_path)), member("genres/out/x", b"x"))
         with pytest.raises(DatasetError, match="link"):
-            archives.unpack(archive_of(tmp_path / "a.tar", *members), tmp_path / "genres", max_bytes=PLENTY)
+            gtzan_archive.unpack(archive_of(tmp_path / "a.tar", *members), tmp_path / "genres", max_bytes=PLENTY)
         assert not (tmp_path / "x").exists()
 
     def test_damaged_archive(self, tmp_path):
@@ -104,18 +104,18 @@ class TestUnpack:
         for content in (b"", b"no archive", b"<html>" * 500, whole[:100_000], whole[:-5], bytes(flipped)):
             (tmp_path / "damaged.tar.gz").write_bytes(content)
             with pytest.raises(DatasetError, match=r"cannot be unpacked|refused"):
-                archives.unpack(tmp_path / "damaged.tar.gz", tmp_path / "genres", max_bytes=PLENTY)
+                gtzan_archive.unpack(tmp_path / "damaged.tar.gz", tmp_path / "genres", max_bytes=PLENTY)
             assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.tar.gz", "whole.tar.gz"]
 
     def test_files_of_a_killed_process_are_removed(self, tmp_path):
         (tmp_path / ".genres.abc.partial" / "genres").mkdir(parents=True)
-        archives.unpack(archive_of(tmp_path / "a.tar", GOOD), tmp_path / "genres", max_bytes=PLENTY)
+        gtzan_archive.unpack(archive_of(tmp_path / "a.tar", GOOD), tmp_path / "genres", max_bytes=PLENTY)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "genres"]
 
     def test_full_disk(self, tmp_path, small_disk):
         archive = archive_of(tmp_path / "a.tar.gz", GOOD, member("genres/large", bytes(3_000_000)))
         with pytest.raises(DatasetError, match="No space left"):
-            archives.unpack(archive, small_disk / "genres", max_bytes=PLENTY)
+            gtzan_archive.unpack(archive, small_disk / "genres", max_bytes=PLENTY)
         assert list(small_disk.iterdir()) == []
 
 
@@ -213,7 +213,7 @@ class TestLocalFilesOnly:
     def cache(self, tmp_path, monkeypatch):
         monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path))
         monkeypatch.setattr("requests.Session.get", lambda *_, **__: pytest.fail("sent a request"))
-        return tmp_path.joinpath(*CACHED)
+        return tmp_path.joinpath(*CACHE_PATH)
 
     def test_nothing_is_downloaded(self, cache):
         with pytest.raises(WeightsError, match="local_files_only=True forbids") as caught:

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from musgenre.cli.results import results
 from musgenre.core.config import AudioSpec, Component, ModelConfig, Prediction, Windows, from_dict, to_dict
 from musgenre.core.errors import AudioFileError, ConfigError, DatasetError
-from musgenre.datasets.archives import unpack
 from musgenre.datasets.base import Track, TrackDataset
+from musgenre.datasets.gtzan_archive import unpack
 from musgenre.datasets.windows import GridWindows
 from musgenre.training.embedding_cache import embedded
 

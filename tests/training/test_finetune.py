@@ -187,7 +187,7 @@ def test_a_decorated_backbone_and_feature_are_enough(genre_folder, request):
 def test_a_split_that_leaks_and_may_is_told_by_the_model(genre_folder):
     data = AudioFolder(genre_folder)
     config = dataclasses.replace(QUICK, head_epochs=1)
-    with pytest.raises(DatasetError, match="no clean split"):
+    with pytest.raises(DatasetError, match="overlap"):
         finetune(data, valid=data, backbone=SLIM, feature=SMALL_MEL, config=config)
     leaky = finetune(data, valid=data, backbone=SLIM, feature=SMALL_MEL, config=config, allow_leakage=True)
     assert "leaky: track" in leaky.classifier.config.split

@@ -8,4 +8,5 @@ label: str = classifier.predict("song.mp3").lable  # attr-defined
 label = classifier.predict(["song.mp3"]).label  # attr-defined
 musgenre.GenreClassifier.from_pretrained("org/name", revision=3)  # arg-type
 musgenre.datasets.AudioFolder("music", group="artists.csv")  # call-arg
+musgenre.scale.predict_collection("music", "tags", embeddings=True)  # call-arg
 musgenre.fine_tune()  # attr-defined
