@@ -237,7 +237,16 @@ def test_any_change_of_what_embeddings_depend_on_is_computed_anew_beside_the_old
     check(path())
     next(network.feature.buffers()).mul_(0.5)
     check(path())
-    network.feature.an_option = 3.0
+    network.feature.an_option = np.zeros(5_000)
+    check(path())
+    network.feature.an_option[2_500] = 1.0
+    check(path())
+
+    class OtherFeature(type(network.feature)):  # type: ignore[misc]
+        def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+            return -super().forward(waveform)
+
+    network.feature.__class__ = OtherFeature
     check(path())
     monkeypatch.setattr(embedding_cache, "version", lambda _: "99.0")
     check(path())

@@ -1,10 +1,10 @@
-"""What a frozen backbone makes of each window, computed once and kept on disk.
+"""Embeddings of frozen backbones, computed once and cached on disk.
 
-While a backbone is frozen, every epoch would compute the same vectors again; :func:`embedded` computes them in one
-pass, and each epoch reads them. What is on disk is found again by a key made of all that the vectors depend on: the
-files (path, size and times of the last change), the windows, the feature, the backbone's weights, the augmentation and
-the version of musgenre. When any of it changes they are computed anew, under another key; the old ones stay until
-:func:`clear_embeddings`.
+While a backbone is frozen, every epoch would compute the same embeddings again; :func:`embedded` computes them in one
+pass, and each epoch reads them. The cache's key is a digest of all that the embeddings depend on: the files (path, size
+and modification times), the windows, the code, options and weights of feature and backbone, the augmentation, and the
+versions of musgenre and PyTorch. When any of it changes, the embeddings are computed again under another key; the old
+ones stay until :func:`clear_embeddings`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from musgenre.datasets.windows import TrackWindows
 from musgenre.models.network import GenreNetwork
 from musgenre.training.cached_array import CachedArray
 from musgenre.training.config import Augmentation
+from musgenre.training.fingerprint import fingerprint
 from musgenre.training.options import RunOptions
 
 Embeddings: TypeAlias = npt.NDArray[np.float32]
 
 _KEY = re.compile("[0-9a-f]{64}")
-_INTERNALS = frozenset(vars(nn.Module()))
 
 
 class EmbeddedWindows(Dataset[tuple[Tensor, int, int]]):
@@ -224,13 +224,13 @@ def _key(rows: _Rows, network: GenreNetwork) -> str:
     """Returns a digest of all that the embeddings depend on."""
     audio = rows.windows.audio
     told = {
-        "musgenre": version("musgenre"),
+        "versions": [version("musgenre"), version("torch")],
         "tracks": [_identity(track) for track in rows.windows.dataset],
         "places": [rows.place(row) for row in range(len(rows))],
         "views": rows.views,
         "window": [audio.sample_rate, audio.window_seconds],
         "augmentation": [dataclasses.asdict(rows.augmentation), rows.windows.seed],
-        "network": [_fingerprint(network.feature), _fingerprint(network.backbone)],
+        "network": [fingerprint(network.feature), fingerprint(network.backbone)],
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
@@ -244,19 +244,6 @@ def _identity(track: Track) -> tuple[str, int, int, int]:
         ) from error
     # The last changes when a file of another place takes this one's, with the size and the time that it had there.
     return str(track.path.resolve()), file.st_size, file.st_mtime_ns, file.st_ctime_ns
-
-
-def _fingerprint(module: nn.Module) -> str:
-    """Returns a digest of a module: the kinds and options of its parts, and its weights and constants."""
-    digest = hashlib.sha256()
-    for name, part in module.named_modules():
-        options = {key: value for key, value in vars(part).items() if key not in _INTERNALS}
-        # Without the addresses of functions and the like, which are others in every process.
-        digest.update(re.sub(r" at 0x[0-9a-f]+", "", f"{name} {type(part)} {options}").encode())
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager
