@@ -18,7 +18,7 @@ from musgenre.datasets.splits import check_split, group_folds
 from musgenre.evaluation.cross_validation_report import CrossValidationReport, summarise
 from musgenre.evaluation.fold import FoldRun
 from musgenre.evaluation.plugins import packed
-from musgenre.evaluation.recipes import Recipe
+from musgenre.training.recipes import Recipe
 from musgenre.evaluation.report import EvaluationReport
 from musgenre.training.options import RunOptions
 

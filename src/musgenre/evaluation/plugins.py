@@ -11,7 +11,7 @@ from musgenre.backbones.base import BACKBONES, Backbone
 from musgenre.core.config import Component
 from musgenre.core.errors import PluginError
 from musgenre.core.registry import Registry
-from musgenre.evaluation.recipes import Recipe
+from musgenre.training.recipes import Recipe
 from musgenre.features.base import FEATURES
 
 _REGISTRIES: dict[str, Registry[Any]] = {"backbone": BACKBONES, "feature": FEATURES}

@@ -207,7 +207,7 @@ def _place(place: Path | None, *, resume: bool) -> Iterator[RunDirectory]:
 
 
 def _preset(name: str, config: FinetuneConfig | None) -> Any:
-    from musgenre.training.presets import preset
+    from musgenre.training.recipes import preset
 
     if config is not None:
         raise ParameterError(
