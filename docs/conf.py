@@ -79,7 +79,7 @@ nitpick_ignore = [
     ],
     *[
         ("py:class", name)
-        for name in ("Axes", "npt.ArrayLike", "Path", "Projection", "Self", "musgenre.core.deprecation.F")
+        for name in ("Axes", "npt.ArrayLike", "Path", "Projection", "Self")
     ],
     # scikit-learn's.
     ("py:exc", "NotFittedError"),

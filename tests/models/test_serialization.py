@@ -102,9 +102,7 @@ class TestRoundTrip:
         weights.save(tmp_path / "a" / "b", config=CONFIG, network=network)
         assert weights.load(tmp_path / "a" / "b")[0] == CONFIG
 
-    def test_where_the_first_weights_came_from_is_left_out(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(BACKBONES, "_registered", {})
-
+    def test_source_of_the_initial_weights_is_not_saved(self, tmp_path, request):
         class Tied(Backbone):
             def __init__(self, *, in_channels: int, weights: str | None = "somewhere") -> None:
                 super().__init__()
@@ -122,6 +120,7 @@ class TestRoundTrip:
                 return self.other(self.one(feature.mean(dim=(-2, -1))))
 
         BACKBONES.register("tied")(Tied)
+        request.addfinalizer(lambda: BACKBONES.unregister("tied"))
         config = replace(CONFIG, backbone=Component("tied", {"weights": "file.pth"}))
         network = GenreNetwork.from_config(config, pretrained=True)
         assert network.backbone.came_from == "file.pth"
@@ -355,11 +354,9 @@ class TestBundledNames:
 
 
 @pytest.fixture
-def somewhere(monkeypatch: pytest.MonkeyPatch) -> type[Backbone]:
+def somewhere() -> Iterator[type[Backbone]]:
     """A backbone whose weights have a name: ``"somewhere"`` is a matrix of twos; a path's length is another number."""
-    monkeypatch.setattr(BACKBONES, "_registered", {})
 
-    @BACKBONES.register("somewhere-net")
     class Named(Backbone):
         named_weights = ("somewhere",)
 
@@ -379,7 +376,8 @@ def somewhere(monkeypatch: pytest.MonkeyPatch) -> type[Backbone]:
         def forward(self, feature):
             return self.norm(self.layer(feature.mean(dim=(-2, -1))))
 
-    return Named
+    with BACKBONES.temporary("somewhere-net", Named):
+        yield Named
 
 
 class TestHeadOnly:

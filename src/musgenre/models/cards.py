@@ -7,7 +7,7 @@ from typing import Any
 
 from musgenre.core.config import Component, ModelConfig
 from musgenre.core.errors import WeightsError
-from musgenre.core.files import replacing
+from musgenre.core.files import atomic_write
 
 CARD_FILE = "README.md"
 _MARK = "<!-- Written by musgenre, anew whenever the model is saved. Remove this line to keep your own words. -->"
@@ -28,7 +28,7 @@ def write_card(directory: Path, *, config: ModelConfig, parameters: int) -> None
     try:
         if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
             return
-        with replacing(path) as new:
+        with atomic_write(path) as new:
             new.write_text(card(config, parameters=parameters), encoding="utf-8")
     except OSError as error:
         raise WeightsError(f"The model card cannot be written to '{path}': {error}") from error

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from musgenre.core.errors import ParameterError, WeightsError
-from musgenre.core.files import replacing
+from musgenre.core.files import atomic_write
 from musgenre.models.network import GenreNetwork
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def export_onnx(path: Path, *, network: GenreNetwork, config: ModelConfig) -> No
     for key, value in facts.items():
         model.metadata_props.add(key=key, value=value)
     try:
-        with replacing(path) as new:
+        with atomic_write(path) as new:
             new.write_bytes(model.SerializeToString())
     except OSError as error:
         raise WeightsError(f"'{path}' cannot be written: {error}") from error

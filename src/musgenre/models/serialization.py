@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from musgenre.backbones.base import BACKBONES, Backbone
+from musgenre.backbones.base import BACKBONES
 from musgenre.core.config import FORMAT_VERSION, ModelConfig, from_dict, to_dict
 from musgenre.core.errors import ConfigError, MusgenreError, ParameterError, WeightsError
 from musgenre.models import hub
@@ -205,8 +205,7 @@ def _copy(tensor: Tensor) -> Tensor:
 
 def _check_named(config: ModelConfig) -> None:
     source = config.backbone.options.get("weights")
-    # A function that is registered in place of a class names no weights.
-    named = getattr(BACKBONES.get(config.backbone.name), "named_weights", Backbone.named_weights)
+    named = BACKBONES.entry(config.backbone.name).named_weights
     if source not in named:
         raise ConfigError(
             f"A model without its backbone's weights must name them, which {source!r} does not: the backbone "
@@ -216,7 +215,7 @@ def _check_named(config: ModelConfig) -> None:
 
 def _kept(config: ModelConfig) -> Path:
     backbone = config.backbone
-    path = getattr(BACKBONES.get(backbone.name), "kept_weights", Backbone.kept_weights)(backbone.options["weights"])
+    path = BACKBONES.entry(backbone.name).cached_weights(backbone.options["weights"])
     if path is None or not path.is_file():
         raise WeightsError(
             f"The model {config.name!r} is a head on {backbone.name!r}, whose weights {backbone.options['weights']!r} "
