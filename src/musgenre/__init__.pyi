@@ -29,8 +29,9 @@ from .models.classifier import GenreClassifier as GenreClassifier
 from .models.network import GenreNetwork as GenreNetwork
 from .training.config import Augmentation as Augmentation
 from .training.config import FinetuneConfig as FinetuneConfig
+from .training.config import FinetuneOptions as FinetuneOptions
+from .training.config import RunOptions as RunOptions
 from .training.finetune import FinetuneInterrupted as FinetuneInterrupted
 from .training.finetune import FinetuneResult as FinetuneResult
 from .training.finetune import finetune as finetune
-from .training.options import RunOptions as RunOptions
 from .training.recipes import Recipe as Recipe

@@ -11,7 +11,7 @@ import musgenre
 from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
 from musgenre.core.config import AudioSpec, Component
 from musgenre.datasets import AudioFolder, holdout
-from musgenre.training.distributed import several
+from musgenre.training.distributed import is_distributed
 
 MEL = Component("logmel", {"n_fft": 512, "hop_length": 128, "n_mels": 16})
 OPTIONS = {"head_epochs": 2, "epochs": 2, "head_learning_rate": 0.01, "learning_rate": 0.01, "dropout": 0.0}
@@ -71,5 +71,5 @@ def test_two_nodes_learn_what_one_process_learns(genre_folder, tmp_path, monkeyp
 if __name__ == "__main__":
     torch.set_num_threads(1)
     learn(sys.argv[1], sys.argv[2], num_nodes=2, devices=1, strategy="ddp")
-    if not several() or os.environ["WORLD_SIZE"] != "2":
+    if not is_distributed() or os.environ["WORLD_SIZE"] != "2":
         raise SystemExit("This process was alone.")

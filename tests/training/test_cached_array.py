@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from musgenre.core.errors import AudioFileError, DatasetError
 from musgenre.datasets.base import DatasetWarning
-from musgenre.training import cached_array
-from musgenre.training.cached_array import PART_ROWS, CachedArray
+from musgenre.training import embedding_cache
+from musgenre.training.embedding_cache import PART_ROWS, CachedArray
 
 SHAPE = (3 * PART_ROWS + 5, 2, 7)
 EXPECTED = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
@@ -155,8 +155,8 @@ class TestFullDisk:
     def test_too_little_room_is_an_error_before_anything_is_computed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        usage = cached_array.shutil.disk_usage(tmp_path)
-        monkeypatch.setattr(cached_array.shutil, "disk_usage", lambda _: usage._replace(free=EXPECTED.nbytes))
+        usage = embedding_cache.shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(embedding_cache.shutil, "disk_usage", lambda _: usage._replace(free=EXPECTED.nbytes))
         source = Source()
         with pytest.raises(DatasetError, match="are free"):
             CachedArray(tmp_path, shape=SHAPE).fill(source)
@@ -168,7 +168,7 @@ class TestFullDisk:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
     ):
         left = iter([True] * writes)
-        original = cached_array.atomic_write
+        original = embedding_cache.atomic_write
 
         @contextlib.contextmanager
         def until_full(path: Path) -> Iterator[Path]:
@@ -178,7 +178,7 @@ class TestFullDisk:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         with monkeypatch.context() as full:
-            full.setattr(cached_array, "atomic_write", until_full)
+            full.setattr(embedding_cache, "atomic_write", until_full)
             with pytest.raises(DatasetError, match="No space left"):
                 CachedArray(tmp_path, shape=SHAPE).fill(Source())
         assert files(tmp_path) == {f"part-{PART_ROWS * number:09d}.npy" for number in range(writes)}
@@ -195,8 +195,10 @@ class TestFullDisk:
         ):
             pytest.skip("a small disk can be mounted by root alone")
         try:
-            usage = cached_array.shutil.disk_usage("/")
-            monkeypatch.setattr(cached_array.shutil, "disk_usage", lambda _: usage)  # filled by another in the meantime
+            usage = embedding_cache.shutil.disk_usage("/")
+            monkeypatch.setattr(
+                embedding_cache.shutil, "disk_usage", lambda _: usage
+            )  # filled by another in the meantime
             with pytest.raises(DatasetError, match="No space left"):
                 CachedArray(tmp_path, shape=SHAPE).fill(Source())
             for path in tmp_path.glob("*[!k]"):  # all but the lock
@@ -208,7 +210,7 @@ class TestFullDisk:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path):
     (tmp_path / "file").write_text("stands here")
-    with pytest.raises(DatasetError, match=r"Cannot keep embeddings in .*file"):
+    with pytest.raises(DatasetError, match=r"Cannot cache embeddings in .*file"):
         CachedArray(tmp_path / "file" / "key", shape=SHAPE).fill(Source())
 
 

@@ -16,8 +16,15 @@ from hypothesis import strategies as st
 from musgenre.backbones.base import Backbone, InputSpec
 from musgenre.core.config import AudioSpec, from_dict, to_dict
 from musgenre.core.errors import ParameterError
-from musgenre.training.config import Augmentation, FinetuneConfig, training_record
-from musgenre.training.stages import Stage
+from musgenre.training.config import (
+    Augmentation,
+    FinetuneConfig,
+    FinetuneOptions,
+    RunOptions,
+    Stage,
+    apply_options,
+    training_record,
+)
 
 
 class Layers(Backbone):
@@ -197,3 +204,39 @@ def test_the_record_is_json_and_can_be_read_back():
     assert from_dict(FinetuneConfig, record["config"]) == dataclasses.replace(config, cache=None, name=None)
     assert [from_dict(Stage, stage) for stage in record["stages"]] == plan
     assert [to_dict(stage) for stage in plan] == record["stages"]
+
+
+def test_options_replace_fields_of_the_configuration_and_are_run_options(tmp_path):
+    config, options = apply_options(
+        FinetuneConfig(head_epochs=7), {"seed": 3, "workers": 2, "directory": tmp_path, "freeze": "all"}
+    )
+    assert config == FinetuneConfig(head_epochs=7, seed=3, freeze="all")
+    assert options == RunOptions(workers=2, directory=tmp_path)
+    assert options.path == tmp_path
+
+
+def test_an_unknown_option_suggests_a_similar_one():
+    with pytest.raises(ParameterError, match=r"Unexpected option 'resum'. Did you mean 'resume'\?"):
+        apply_options(FinetuneConfig(), {"resum": True})
+
+
+def test_the_typed_keywords_are_the_fields_of_both_dataclasses():
+    keywords = {name: hint.__forward_arg__ for name, hint in FinetuneOptions.__annotations__.items()}
+    fields = {field.name: field.type for kind in (FinetuneConfig, RunOptions) for field in dataclasses.fields(kind)}
+    assert keywords == fields
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"resume": True},
+        {"num_nodes": 2},
+        {"num_nodes": 0},
+        {"workers": -1},
+        {"loggers": ["tensorboard"]},
+        {"loggers": ["wandb"], "directory": "here"},
+    ],
+)
+def test_run_options_out_of_range_or_in_contradiction(wrong):
+    with pytest.raises(ParameterError):
+        RunOptions(**wrong)

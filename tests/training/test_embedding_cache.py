@@ -23,10 +23,9 @@ from musgenre.datasets import AudioFolder
 from musgenre.datasets.base import DatasetWarning, TrackDataset
 from musgenre.datasets.windows import GridWindows, RandomWindows, TrackWindows
 from musgenre.models.network import GenreNetwork
-from musgenre.training import cached_array, embedding_cache
-from musgenre.training.config import Augmentation
+from musgenre.training import embedding_cache
+from musgenre.training.config import Augmentation, RunOptions
 from musgenre.training.embedding_cache import EmbeddedWindows, clear_embeddings, embedded, embeddings_size
-from musgenre.training.options import RunOptions
 
 RATE = 8_000
 SPEC = AudioSpec(RATE, window_seconds=1.0, hop_seconds=0.5)
@@ -108,7 +107,7 @@ def test_each_view_is_what_the_backbone_makes_of_the_window_of_that_epoch(
     for view in range(3):
         made.set_epoch(view)
         for index in range(24):
-            number, start = windows.place(index, epoch=view)
+            number, start = windows.locate(index, epoch=view)
             samples, _ = soundfile.read(windows.dataset[number].path, dtype="float32")
             window = samples[round(start * RATE) :][:RATE]
             with torch.no_grad():
@@ -133,7 +132,7 @@ def test_a_grid_is_embedded_window_by_window(data: TrackDataset, network: GenreN
 def test_the_second_time_nothing_is_computed(windows: RandomWindows, network: GenreNetwork, tmp_path: Path):
     first = calls(network)
     before = embedded(windows, network, directory=tmp_path, views=2)
-    assert first == [cached_array.PART_ROWS] * (48 // cached_array.PART_ROWS)
+    assert first == [embedding_cache.PART_ROWS] * (48 // embedding_cache.PART_ROWS)
     after = embedded(windows, network, directory=tmp_path, views=2)
     assert sum(first) == 48
     assert after.path == before.path
@@ -198,7 +197,7 @@ def test_what_is_drawn_depends_on_the_seed_the_window_and_the_view_alone(
     assert len(np.unique(expected.reshape(-1, 16).round(6), axis=0)) == 48
     torch.manual_seed(123)
     np.testing.assert_allclose(made("more views", views=3)[:, :2], expected, atol=1e-5)
-    monkeypatch.setattr(cached_array, "PART_ROWS", 7)
+    monkeypatch.setattr(embedding_cache, "PART_ROWS", 7)
     np.testing.assert_allclose(made("other batches"), expected, atol=1e-5)
     other = RandomWindows(windows.dataset, audio=SPEC, windows_per_track=3, seed=6)
     assert not np.isclose(made("other seed", other), expected).all(axis=-1).any()
@@ -324,7 +323,7 @@ class TestRefused:
         with pytest.raises(AudioFileError, match=broken.path.name):
             embedded(windows, network, directory=tmp_path / "cache")
         broken.path.unlink()
-        with pytest.raises(DatasetError, match="gone"):
+        with pytest.raises(DatasetError, match="does not exist"):
             embedded(windows, network, directory=tmp_path / "cache")
         broken.path.write_bytes(intact)
         assert len(embedded(windows, network, directory=tmp_path / "cache")) == 8

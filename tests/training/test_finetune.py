@@ -12,8 +12,8 @@ from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
 from musgenre.core.config import AudioSpec, Component
 from musgenre.core.errors import ConfigError, DatasetError, MusgenreError, ParameterError, UnknownNameError
 from musgenre.datasets import AudioFolder, TrackDataset, holdout
+from musgenre.training.checkpoint import RunDirectory
 from musgenre.training.config import Augmentation, FinetuneConfig
-from musgenre.training.run_directory import RunDirectory
 
 QUICK = FinetuneConfig(
     audio=AudioSpec(sample_rate=8_000, window_seconds=1.0, hop_seconds=1.0),
@@ -197,8 +197,8 @@ def test_a_split_that_leaks_and_may_is_told_by_the_model(genre_folder):
 
 def test_what_only_a_later_run_would_take_is_kept_for_one_alone(genre_folder, tmp_path, monkeypatch):
     asked = []
-    keep = RunDirectory.replacing_last
-    monkeypatch.setattr(RunDirectory, "replacing_last", lambda self, number: asked.append(number) or keep(self, number))
+    keep = RunDirectory.replace_last
+    monkeypatch.setattr(RunDirectory, "replace_last", lambda self, number: asked.append(number) or keep(self, number))
     config = dataclasses.replace(QUICK, head_epochs=2)
     finetune(AudioFolder(genre_folder), backbone=SLIM, feature=SMALL_MEL, config=config)
     assert asked == []

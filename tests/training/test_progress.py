@@ -15,7 +15,7 @@ from musgenre.datasets import AudioFolder
 from musgenre.datasets.windows import RandomWindows
 from musgenre.training import progress
 from musgenre.training.config import FinetuneConfig
-from musgenre.training.data import GenreData, _AheadLoader
+from musgenre.training.data import GenreData, _PrefetchLoader
 from musgenre.training.progress import DataLoadingTimer
 
 
@@ -49,7 +49,7 @@ class Numbers(Dataset):
 
 def test_a_thread_loads_ahead_and_in_order():
     numbers = Numbers()
-    loader = _AheadLoader(numbers, batch_size=4)
+    loader = _PrefetchLoader(numbers, batch_size=4)
     for _ in range(2):
         assert torch.cat(list(loader)).tolist() == list(range(40))
     assert threading.get_ident() not in numbers.threads
@@ -62,12 +62,12 @@ def test_windows_are_decoded_ahead_beside_a_gpu_only(genre_folder, device, worke
     data = GenreData(windows, None, config=FinetuneConfig(), workers=workers)
     strategy = SimpleNamespace(root_device=torch.device(device))
     data.trainer = SimpleNamespace(strategy=strategy, world_size=1, global_rank=0)
-    assert isinstance(data.train_dataloader(), _AheadLoader) == ahead
+    assert isinstance(data.train_dataloader(), _PrefetchLoader) == ahead
 
 
 def test_no_more_than_two_batches_are_held_and_no_thread_stays():
     before, numbers = threading.active_count(), Numbers()
-    batches = iter(_AheadLoader(numbers, batch_size=4))
+    batches = iter(_PrefetchLoader(numbers, batch_size=4))
     next(batches)
     deadline = time.monotonic() + 10
     while len(numbers.asked) < 12 and time.monotonic() < deadline:

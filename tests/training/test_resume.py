@@ -19,8 +19,8 @@ from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
 from musgenre.core.config import AudioSpec, Component
 from musgenre.core.errors import ConfigError, ParameterError
 from musgenre.datasets import AudioFolder, holdout
+from musgenre.training.checkpoint import RunDirectory
 from musgenre.training.config import Augmentation, FinetuneConfig
-from musgenre.training.run_directory import RunDirectory
 
 CONFIG = FinetuneConfig(
     audio=AudioSpec(sample_rate=8_000, window_seconds=0.5, hop_seconds=0.5),
@@ -94,11 +94,13 @@ def be_killed(place, folder, directory):
     }
     if place == "filling":
         Small.fatal_call = 2  # the first part is on disk
-    keep_progress = RunDirectory.keep_progress
+    save_progress = RunDirectory.save_progress
     if place == "head kept":  # the stage's last checkpoint is on disk, and progress.json does not know yet
-        RunDirectory.keep_progress = lambda self, told: die() if told["finished"] else keep_progress(self, told)
+        RunDirectory.save_progress = lambda self, progress: (
+            die() if progress["finished"] else save_progress(self, progress)
+        )
     if place == "best kept":  # best weights of an epoch that no checkpoint knows yet
-        RunDirectory.replacing_last = lambda self, number: die()
+        RunDirectory.replace_last = lambda self, number: die()
     run(folder, directory=directory, callbacks=[killers[place]] if place in killers else [])
 
 
@@ -123,7 +125,7 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(genre_folder, tmp_path
     losses = [row["valid_loss"] for row in whole.history]
     for place in PLACES:
         directory = tmp_path / place.replace(" ", "-")
-        before = RunDirectory(directory).progress()["history"]
+        before = RunDirectory(directory).load_progress()["history"]
         assert before == whole.history[: len(before)]
         assert len(before) < len(whole.history)
         monkeypatch.setenv("MUSGENRE_CACHE", f"{directory}-cache")
@@ -182,7 +184,7 @@ class TestTheDirectoryOfARun:
             with pytest.raises(ParameterError, match="not empty"):
                 run(genre_folder, directory=tmp_path, resume=resume)
         assert (tmp_path / "config.json").read_text() == "{}"
-        with pytest.raises(ParameterError, match="no directory"):
+        with pytest.raises(ParameterError, match="not a directory"):
             run(genre_folder, directory=tmp_path / "config.json")
 
 

@@ -13,8 +13,7 @@ from musgenre.backbones.vgg import VGG16Slim
 from musgenre.datasets.base import Track, TrackDataset
 from musgenre.features.spectral import LogMel
 from musgenre.models.network import GenreNetwork
-from musgenre.training.config import FinetuneConfig
-from musgenre.training.stages import Stage
+from musgenre.training.config import FinetuneConfig, Stage
 from musgenre.training.summary import summary
 
 LABELS = ["jazz", "[red]rock"]
@@ -80,7 +79,7 @@ def test_what_each_stage_trains_and_freezes(network):
 
 def test_the_settings_that_are_not_the_default(network):
     rows, _ = shown(network, tracks("train", (5, 3)), None)
-    assert rows[-1] == ["Other than by default: freeze=4, gradual=1, class_weights=True"]
+    assert rows[-1] == ["Settings other than the defaults: freeze=4, gradual=1, class_weights=True"]
 
 
 def test_the_network_is_left_as_it_was(network):
