@@ -119,7 +119,7 @@ class TestRefusals:
     def test_a_file_that_is_none(self, fitted, songs, tmp_path):
         path = tmp_path / "song.wav"
         path.write_text("no music")
-        with pytest.raises(DatasetError, match="Song 1 cannot be learnt from"):
+        with pytest.raises(DatasetError, match="Song 1 cannot be used"):
             tiny().fit([songs[0][0], path], ["a", "b"])
         with pytest.raises(AudioFileError, match=r"song\.wav"):
             fitted.predict([path])

@@ -135,7 +135,7 @@ class TestRefusals:
             stats().set_params(**wrong).fit(songs[0])
 
     def test_a_table_of_something_else(self):
-        with pytest.warns(UserWarning, match="Each row is one song of 40 samples"):
+        with pytest.warns(UserWarning, match="Each row is a song of 40 samples"):
             FeatureTransformer("mfcc").fit(np.zeros((3, 40)))
 
     def test_names_of_other_columns(self, songs):

@@ -6,7 +6,6 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from musgenre.training.loop import quiet
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.nn import functional as F
@@ -18,6 +17,7 @@ from musgenre.features.base import FeatureExtractor
 from musgenre.models.network import GenreNetwork
 from musgenre.training.config import Augmentation, FinetuneConfig, Stage
 from musgenre.training.module import GenreModule, class_weights, parameter_groups
+from musgenre.training.trainer import quiet
 
 
 class Fold(FeatureExtractor):
@@ -253,5 +253,5 @@ class TestNotANumber:
     def test_what_the_network_is_given(self, network, logged):
         module = GenreModule(network, Stage("head", 1, 0.25), augmentation=Augmentation())
         inputs, *others = BATCH
-        with pytest.raises(MusgenreError, match="network.s input is not finite"):
+        with pytest.raises(MusgenreError, match="input is not finite"):
             module.training_step((inputs / 0, *others), 0)

@@ -122,7 +122,8 @@ class GenreEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         Raises:
             AudioFileError, AudioError, NotFittedError: As :meth:`predict_proba`.
         """
-        predicted: npt.NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        indices = self.predict_proba(X).argmax(axis=1)
+        predicted: npt.NDArray[Any] = self.classes_[indices]
         return predicted
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:

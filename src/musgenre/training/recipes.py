@@ -90,9 +90,9 @@ PAPER = Recipe(
     ),
     source=(
         "The published experiment that musgenre started from: VGG-16 pretrained on ImageNet (Simonyan and Zisserman "
-        "2014, arXiv:1409.1556), one image of 224 × 224 pixels of the complete clip of 30 s, dense layers of 2048, 512, "
-        "256, 128 and 64 units, Adam at 1e-3, three epochs, on GTZAN; it reported an accuracy of 36 %. Its softmax "
-        "before a cross-entropy loss that contains a softmax itself is omitted."
+        "2014, arXiv:1409.1556), one image of 224 × 224 pixels of the complete clip of 30 s, dense layers of 2048, "
+        "512, 256, 128 and 64 units, Adam at 1e-3, three epochs, on GTZAN; it reported an accuracy of 36 %. Its "
+        "softmax before a cross-entropy loss that contains a softmax itself is omitted."
     ),
 )
 
@@ -114,8 +114,8 @@ RECOMMENDED = Recipe(
         patience=10,
     ),
     source=(
-        "Recommended by musgenre: one linear layer on YAMNet (Plakal and Ellis), which was trained on two million clips "
-        "of AudioSet, and so on sound instead of photographs."
+        "Recommended by musgenre: one linear layer on YAMNet (Plakal and Ellis), which was trained on two million "
+        "clips of AudioSet, and so on sound instead of photographs."
     ),
 )
 
