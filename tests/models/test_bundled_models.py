@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import musgenre
-from musgenre.core.errors import WeightsError
 from musgenre.models import serialization as weights
 
 RATE = 22_050

@@ -22,8 +22,8 @@ def test_limits_and_decoding(tmp_path: Path, decode: str, capfd: pytest.CaptureF
     assert done.exit_code == 2
     assert "good.wav" in done.output
     told = capfd.readouterr().err
-    assert "long.wav: 4.0 seconds; at most 3.0 are read" in told
-    assert "wide.wav: 4 channels; at most 2 are read" in told
+    assert "long.wav: 4.0 seconds, but the limit is 3.0" in told
+    assert "wide.wav: 4 channels, but the limit is 2" in told
 
 
 def test_limits_that_are_none(tmp_path: Path) -> None:

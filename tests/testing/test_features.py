@@ -238,7 +238,7 @@ def test_skipping():
 def test_what_cannot_be_had():
     with pytest.raises(UnknownNameError, match="logmel"):
         check_feature("logmell")
-    with pytest.raises(ConfigError, match="no option 'mels'"):
+    with pytest.raises(ConfigError, match="unexpected option 'mels'"):
         check_feature(Component("logmel", {"mels": 3}))
 
 

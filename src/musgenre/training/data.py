@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from musgenre.core.threads import ahead
+from musgenre.core.threads import Prefetcher
 from musgenre.datasets.windows import TrackWindows
 from musgenre.training.config import FinetuneConfig
 from musgenre.training.embedding_cache import EmbeddedWindows
@@ -92,7 +92,7 @@ class _PrefetchLoader(DataLoader[Any]):
     """Loader that prefetches two batches in a thread."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # DataLoader returns its own iterator class
-        return ahead(super().__iter__())
+        return Prefetcher(super().__iter__())
 
 
 class _Shuffled(DistributedSampler[Any]):
