@@ -116,7 +116,7 @@ class TestRefusals:
             stats().fit(songs[0][0])
 
     def test_paths_among_other_things(self, songs):
-        with pytest.raises(ParameterError, match=r"among the paths is 3\.5"):
+        with pytest.raises(ParameterError, match=r"one item is 3\.5"):
             stats().fit([songs[0][0], 3.5])
 
     def test_a_file_that_is_none(self, tmp_path):

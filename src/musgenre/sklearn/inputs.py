@@ -127,7 +127,7 @@ def _paths(X: Any) -> list[str | os.PathLike[str]] | None:
         return None
     if not all(is_path):
         other = items[is_path.index(False)]
-        raise ParameterError(f"Expected paths only, or an array of waveforms; one of the paths is {other!r:.80}.")
+        raise ParameterError(f"Expected paths only, or an array of waveforms; one item is {other!r:.80}.")
     return items
 
 
