@@ -198,9 +198,12 @@ def test_an_allowed_leak_is_recorded_in_the_model(genre_folder):
 def test_the_last_checkpoint_is_written_only_for_a_run_that_can_be_resumed(genre_folder, tmp_path, monkeypatch):
     written = []
     replace_last = RunDirectory.replace_last
-    monkeypatch.setattr(
-        RunDirectory, "replace_last", lambda self, number: written.append(number) or replace_last(self, number)
-    )
+
+    def record(self, number):
+        written.append(number)
+        return replace_last(self, number)
+
+    monkeypatch.setattr(RunDirectory, "replace_last", record)
     config = dataclasses.replace(QUICK, head_epochs=2)
     finetune(AudioFolder(genre_folder), backbone=SLIM, feature=SMALL_MEL, config=config)
     assert written == []

@@ -56,15 +56,13 @@ def test_a_thread_prefetches_in_order():
     assert len(loader) == 10
 
 
-@pytest.mark.parametrize(
-    ("device", "workers", "prefetches"), [("cpu", 0, False), ("cuda", 0, True), ("cuda", 1, False)]
-)
-def test_windows_are_prefetched_beside_a_gpu_only(genre_folder, device, workers, prefetches):
+@pytest.mark.parametrize(("device", "workers", "is_used"), [("cpu", 0, False), ("cuda", 0, True), ("cuda", 1, False)])
+def test_windows_are_prefetched_beside_a_gpu_only(genre_folder, device, workers, is_used):
     windows = RandomWindows(AudioFolder(genre_folder), audio=AudioSpec(22_050))
     data = GenreData(windows, None, config=FinetuneConfig(), workers=workers)
     strategy = SimpleNamespace(root_device=torch.device(device))
     data.trainer = SimpleNamespace(strategy=strategy, world_size=1, global_rank=0)
-    assert isinstance(data.train_dataloader(), _PrefetchLoader) == prefetches
+    assert isinstance(data.train_dataloader(), _PrefetchLoader) == is_used
 
 
 def test_at_most_two_batches_are_prefetched_and_the_thread_ends():

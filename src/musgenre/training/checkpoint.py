@@ -169,8 +169,8 @@ class CheckpointCallback(Checkpoint):
     Each epoch is seeded by the run's seed and its own number, so that it does not depend on interruptions before it.
     Parameters that are never trained are not saved.
 
-    Lightning's ``ModelCheckpoint`` is not used: it has no best weights over several fits, saves frozen parameters too,
-    and writes files that only unpickling can read.
+    Lightning's ``ModelCheckpoint`` is not used, because it selects the best epoch of one fit and not of all stages, and
+    pickles the best weights, frozen ones included.
 
     Args:
         directory: Directory of the run; with several processes on a machine, that of the first one is used.
