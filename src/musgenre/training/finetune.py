@@ -121,7 +121,6 @@ def finetune(
             the first epoch.
         FinetuneInterrupted: Ctrl-C.
     """
-    # Plan.
     recipe = _recipe(backbone, feature, preset=preset, config=config)
     config, run = apply_options(recipe.config, options)
     if isinstance(train, TrackVectors):
@@ -140,11 +139,9 @@ def finetune(
         trainer = StageTrainer(network, plan, config=config, options=run, directory=directory)
         if run.progress and rank() == 0:
             _print_summary(train, valid, trainer=trainer)
-        # Data.
         per_track = config.windows_per_track
         train_windows = RandomWindows(train, audio=model.audio, windows_per_track=per_track, seed=config.seed)
         valid_windows = None if valid is None else GridWindows(valid, audio=model.audio)
-        # Stages.
         with _save_on_error(trainer, model, path=run.path):
             trainer.fit(train_windows, valid_windows)
     return _save(trainer, model, path=run.path)
