@@ -33,7 +33,7 @@ from musgenre.datasets.splits import group_folds
 from musgenre.datasets.windows import GridWindows
 from musgenre.evaluation.cross_validation_report import CrossValidationReport, summarise
 from musgenre.evaluation.evaluator import evaluate
-from musgenre.evaluation.recipes import Recipe
+from musgenre.training.recipes import Recipe
 from musgenre.evaluation.report import EvaluationReport
 from musgenre.features.base import FEATURES
 from musgenre.metrics.calibration import fit_temperature

@@ -88,7 +88,7 @@ class TestRandomWindows:
         for epoch in (0, 4):
             windows.set_epoch(epoch)
             for index in range(3):
-                number, start = windows.place(index, epoch=epoch)
+                number, start = windows.locate(index, epoch=epoch)
                 assert (number, sample_indices(windows[index][0])[0]) == (0, round(start * RATE))
                 assert torch.equal(windows.waveform(index, epoch=epoch), windows[index][0])
 
@@ -120,7 +120,7 @@ class TestGridWindows:
         for index, (number, start, window) in enumerate(expected):
             waveform, label, track = windows[index]
             assert (track, label, waveform.shape) == (number, 1, (spec.window_samples,))
-            assert windows.place(index) == (number, pytest.approx(start, abs=0.5 / rate))
+            assert windows.locate(index) == (number, pytest.approx(start, abs=0.5 / rate))
             # At its borders, a resampled window lacks the neighbours that it has in the resampled track.
             inner = slice(200, -200) if rate != RATE else slice(None)
             np.testing.assert_allclose(waveform.numpy()[inner], np.asarray(window)[inner], atol=1e-3)

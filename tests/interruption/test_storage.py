@@ -17,7 +17,7 @@ import musgenre
 from musgenre.core.errors import DatasetError, MusgenreError, ParameterError, WeightsError
 from musgenre.core.files import file_lock
 from musgenre.evaluation.report_files import write_text
-from musgenre.training.cached_array import PART_ROWS, CachedArray
+from musgenre.training.embedding_cache import PART_ROWS, CachedArray
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import musgenre
 from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
 from musgenre.core.config import AudioSpec, Component
 from musgenre.datasets import AudioFolder, holdout
-from musgenre.training.distributed import several
+from musgenre.training.distributed import is_distributed
 
 pytestmark = pytest.mark.slow
 
@@ -81,5 +81,5 @@ def test_two_nodes_train_the_same_model_as_one_process(genre_folder, tmp_path, m
 if __name__ == "__main__":
     torch.set_num_threads(1)
     train(sys.argv[1], sys.argv[2], num_nodes=2, devices=1, strategy="ddp")
-    if not several() or os.environ["WORLD_SIZE"] != "2":
+    if not is_distributed() or os.environ["WORLD_SIZE"] != "2":
         raise SystemExit("This process was not one of two.")

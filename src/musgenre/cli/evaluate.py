@@ -102,7 +102,7 @@ class CrossValidateOptions:
 def cross_validate(options: CrossValidateOptions) -> None:
     """Train on all folds of a dataset but one and measure on that one, for each; of GTZAN, all without a fault."""
     from musgenre.evaluation.cross_validation import cross_validate as run
-    from musgenre.evaluation.recipes import Recipe
+    from musgenre.training.recipes import Recipe
 
     recipe = Recipe.read(options.recipe)
     found = tracks(options.data, options.dataset, groups=options.groups, gtzan="all")

@@ -69,10 +69,10 @@ def finetune(told: Finetuning) -> None:
     """Train a classifier on your own genres; a fifth of the songs is held back to stop by."""
     from musgenre.datasets.folder import AudioFolder
     from musgenre.datasets.splits import holdout
+    from musgenre.training.checkpoint import RunDirectory
     from musgenre.training.distributed import rank
     from musgenre.training.finetune import FinetuneInterrupted
     from musgenre.training.finetune import finetune as run
-    from musgenre.training.run_directory import RunDirectory
 
     RunDirectory(told.output).check(resume=told.resume)
     if not told.folder.is_dir():

@@ -52,12 +52,12 @@ class TrackWindows(Dataset[tuple[torch.Tensor, int, int]], abc.ABC):
     def __len__(self) -> int: ...
 
     @abc.abstractmethod
-    def place(self, index: int, *, epoch: int = 0) -> tuple[int, float]:
+    def locate(self, index: int, *, epoch: int = 0) -> tuple[int, float]:
         """Returns a window's track index and its start in seconds; decodes nothing."""
 
     def waveform(self, index: int, *, epoch: int = 0) -> torch.Tensor:
         """Returns the samples of a window in an epoch."""
-        return self._read(*self.place(index, epoch=epoch))
+        return self._read(*self.locate(index, epoch=epoch))
 
     def _read(self, number: int, start_seconds: float) -> torch.Tensor:
         spec = self.audio
@@ -71,7 +71,7 @@ class TrackWindows(Dataset[tuple[torch.Tensor, int, int]], abc.ABC):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int, int]:
         index = range(len(self))[index]  # checks the range, and converts negative indices
-        number, start = self.place(index, epoch=int(self._epoch))
+        number, start = self.locate(index, epoch=int(self._epoch))
         return self._read(number, start), self.labels[number], number
 
 
@@ -102,7 +102,7 @@ class RandomWindows(TrackWindows):
     def __len__(self) -> int:
         return len(self.dataset) * self.windows_per_track
 
-    def place(self, index: int, *, epoch: int = 0) -> tuple[int, float]:
+    def locate(self, index: int, *, epoch: int = 0) -> tuple[int, float]:
         """Returns a window's track index and its start in seconds; decodes nothing."""
         number = index % len(self.dataset)
         latest = max(0.0, self.dataset[number].duration_seconds - self.audio.window_seconds)
@@ -130,7 +130,7 @@ class GridWindows(TrackWindows):
     def __len__(self) -> int:
         return len(self._places)
 
-    def place(self, index: int, *, epoch: int = 0) -> tuple[int, float]:
+    def locate(self, index: int, *, epoch: int = 0) -> tuple[int, float]:
         """Returns a window's track index and its start in seconds; decodes nothing."""
         return self._places[index]
 
