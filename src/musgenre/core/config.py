@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -66,12 +67,12 @@ class AudioSpec:
                 f"{self.hop_samples} and {self.window_samples}."
             )
 
-    @property
+    @cached_property
     def window_samples(self) -> int:
         """Samples in one window."""
         return round(self.window_seconds * self.sample_rate)
 
-    @property
+    @cached_property
     def hop_samples(self) -> int:
         """Samples from one window's start to the next one's."""
         return round(self.hop_seconds * self.sample_rate)

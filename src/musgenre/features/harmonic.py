@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from musgenre import functional
 from musgenre.features.base import FLOOR_DB, FeatureExtractor
 from musgenre.functional.constantq import C1_HZ, ConstantQKernel
-from musgenre.transforms.constant import Constant
 from musgenre.transforms.shape import Channels, Normalise
-from musgenre.transforms.spectral import Spectrogram, ToDecibel
+from musgenre.transforms.spectral import Constant, Spectrogram, ToDecibel
 
 
 class Chroma(FeatureExtractor):

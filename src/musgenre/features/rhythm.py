@@ -7,9 +7,8 @@ from torch import Tensor
 
 from musgenre import functional
 from musgenre.features.base import FLOOR_DB, FeatureExtractor, centres_hz
-from musgenre.transforms.constant import Constant
 from musgenre.transforms.shape import Normalise
-from musgenre.transforms.spectral import MelSpectrogram, Spectrogram, ToDecibel
+from musgenre.transforms.spectral import Constant, MelSpectrogram, Spectrogram, ToDecibel
 
 
 class Tempogram(FeatureExtractor):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
+from musgenre import functional
 from musgenre.core.errors import ParameterError
 from musgenre.features.base import FLOOR_DB, FeatureExtractor, centres_hz
 from musgenre.transforms.shape import Channels, Normalise, Resize
-from musgenre.transforms.spectral import MFCC, MelSpectrogram, ToDecibel
+from musgenre.transforms.spectral import MFCC, Constant, MelSpectrogram, ToDecibel
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -66,18 +68,16 @@ class LogMel(FeatureExtractor):
             f_min_hz=f_min_hz,
             f_max_hz=f_max_hz,
         )
-        self.scale = nn.Sequential(
-            ToDecibel(reference="max", floor_db=FLOOR_DB, inplace=True),
-            Channels(1),
-            Normalise((-FLOOR_DB / 2,), (FLOOR_DB / 2,), inplace=True),
-        )
+        self.decibel = ToDecibel(reference="max", floor_db=FLOOR_DB, inplace=True)
+        self.mean = Constant(torch.tensor([-FLOOR_DB / 2], dtype=torch.float64))
+        self.std = Constant(torch.tensor([FLOOR_DB / 2], dtype=torch.float64))
 
     def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
         return 1, self.mel.n_mels, self.mel.frame_count(samples)
 
     def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
-        spectrogram: Tensor = self.scale(self.mel(waveform))
-        return spectrogram
+        level = self.decibel(self.mel(waveform)).unsqueeze(-3)
+        return functional.normalise(level, mean=self.mean(level), std=self.std(level), inplace=True)
 
     def bins_hz(self) -> Tensor:  # noqa: D102 - documented in the base class
         return centres_hz(self.mel.filterbank.value, sample_rate=self.sample_rate)

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from musgenre import functional
 from musgenre.features.base import FeatureExtractor
-from musgenre.transforms.constant import Constant
-from musgenre.transforms.spectral import Spectrogram
+from musgenre.transforms.spectral import Constant, Spectrogram
 
 PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 TEMPO_SECONDS = 8.0

@@ -8,7 +8,7 @@ from torch import Tensor
 from musgenre import functional
 from musgenre.core.errors import ParameterError
 from musgenre.features.base import FeatureExtractor, centres_hz
-from musgenre.transforms.constant import Constant
+from musgenre.transforms.spectral import Constant
 
 _SAMPLE_RATE = 16_000
 _FRAME_LENGTH = 400  # 25 ms

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from musgenre import functional
 from musgenre.core.errors import ParameterError
-from musgenre.transforms.constant import Constant
+from musgenre.transforms.spectral import Constant
 
 
 class Resize(nn.Module):
