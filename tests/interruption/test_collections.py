@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import musgenre
 from musgenre.cli.main import app
-from musgenre.cli.results import Results, results
+from musgenre.cli.results import ResultsFile, open_results
 from musgenre.core.errors import AudioFileError, MusgenreError, ParameterError
 
 CALL = "import torch; torch.set_num_threads(2); from musgenre.cli.main import main; main()"
@@ -137,15 +137,16 @@ class TestTheFile:
 
     def test_it_is_not_written_over(self, tmp_path):
         (tmp_path / "a.jsonl").write_text("")
-        with pytest.raises(ParameterError, match="--resume"), results(tmp_path / "a.jsonl", labels=(), resume=False):
+        path = tmp_path / "a.jsonl"
+        with pytest.raises(ParameterError, match="--resume"), open_results(path, labels=(), resume=False):
             pass
 
     def test_one_process_at_a_time(self, tmp_path):
         path = tmp_path / "a.jsonl"
         with (
-            results(path, labels=(), resume=True),
+            open_results(path, labels=(), resume=True),
             pytest.raises(ParameterError, match="another process"),
-            results(path, labels=(), resume=True),
+            open_results(path, labels=(), resume=True),
         ):
             pass
 
@@ -155,7 +156,7 @@ class TestTheFile:
     def test_something_else_is_left_alone(self, tmp_path, line):
         path = tmp_path / "a.jsonl"
         path.write_text(line + "\n")
-        with pytest.raises(ParameterError, match="line 1"), results(path, labels=self.LABELS, resume=True):
+        with pytest.raises(ParameterError, match="line 1"), open_results(path, labels=self.LABELS, resume=True):
             pass
         assert path.read_text() == line + "\n"
 
@@ -164,25 +165,28 @@ class TestTheFile:
         (small_disk / "full").write_bytes(bytes(2**20 - 4_096 * 3))
         path = small_disk / "a.jsonl"
         endless = itertools.repeat(prediction)
-        with results(path, labels=self.LABELS, resume=True) as written, pytest.raises(ParameterError, match="No space"):
+        with (
+            open_results(path, labels=self.LABELS, resume=True) as written,
+            pytest.raises(ParameterError, match="No space"),
+        ):
             list(map(written.add, endless))
         assert path.read_bytes().endswith(b"\n")
         (small_disk / "full").unlink()
-        with results(path, labels=self.LABELS, resume=True) as written:
+        with open_results(path, labels=self.LABELS, resume=True) as written:
             assert written.done == {prediction.path}
             written.add(prediction)
 
     def test_a_folder_for_reading_only(self, read_only):
-        with pytest.raises(ParameterError, match="Read-only"), results(read_only / "a", labels=(), resume=True):
+        with pytest.raises(ParameterError, match="Read-only"), open_results(read_only / "a", labels=(), resume=True):
             pass
 
     def test_a_name_that_is_no_text(self, tmp_path, make, make_songs):
         song = make_songs(tmp_path, 1, broken_every=9)[0]
         odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
         os.replace(song, odd)
-        with results(tmp_path / "a.jsonl", labels=self.LABELS, resume=False) as written:
+        with open_results(tmp_path / "a.jsonl", labels=self.LABELS, resume=False) as written:
             written.add(make().predict(odd))
-        with results(tmp_path / "a.jsonl", labels=self.LABELS, resume=True) as written:
+        with open_results(tmp_path / "a.jsonl", labels=self.LABELS, resume=True) as written:
             assert written.done == {odd}
 
 
@@ -208,7 +212,7 @@ class TestFolders:
     def test_an_empty_folder_is_an_error(self, tmp_path):
         error = self.run(tmp_path).exception
         assert isinstance(error, ParameterError)
-        assert "holds no audio file" in str(error)
+        assert "contains no audio files" in str(error)
 
     def test_a_second_time_nothing_is_predicted(self, tmp_path, tiny_model, make_songs):
         make_songs(tmp_path / "music", 4, broken_every=4)
@@ -221,7 +225,7 @@ class TestFolders:
 
     def test_ctrl_c_says_how_to_go_on(self, tmp_path, tiny_model, make_songs, monkeypatch):
         make_songs(tmp_path / "music", 4, broken_every=9)
-        monkeypatch.setattr(Results, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(ResultsFile, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         done = self.run(tmp_path / "music", "--output", tmp_path / "a.jsonl", "--model", tiny_model)
         assert done.exit_code == 130
         assert "--resume" in done.stderr

@@ -200,7 +200,7 @@ def test_ctrl_c_at_the_command_says_how_to_go_on(monkeypatch):
     monkeypatch.setattr("musgenre.scale.collection.predict_collection", stop)
     done = CliRunner().invoke(app, ["tag", "music", "--output", "tags"])
     assert done.exit_code == 130
-    assert "stopped; tags is whole as far as it goes. Go on by the same command." in done.output
+    assert "Finished rows are in 'tags'. Repeat the command to continue." in done.output
 
 
 def test_what_cannot_be_done_is_said_before_anything_is(tmp_path, many_songs, quick):
