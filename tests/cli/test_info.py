@@ -103,16 +103,16 @@ class TestCheck:
                 return waveform.unfold(-1, 512, 512).square().mean(dim=-1)[:, None, None]
 
     def test_violations_are_reported(self):
-        done = run("check", "untrue", "--skip", "export", "--skip", "saving")
-        assert done.exit_code == 2
-        assert "breaks 1 of 9 checks" in done.stdout
-        assert "out_shape says (1, 3, 129) and forward gives (2, 1, 1, 129)" in done.stdout
-        assert "not checked: export, saving" in done.stdout
+        result = run("check", "untrue", "--skip", "export", "--skip", "saving")
+        assert result.exit_code == 2
+        assert "breaks 1 of 9 checks" in result.stdout
+        assert "out_shape says (1, 3, 129) and forward gives (2, 1, 1, 129)" in result.stdout
+        assert "not checked: export, saving" in result.stdout
 
     def test_valid_feature_passes(self):
-        done = run("check", "logmel", "--skip", "export", "--sample-rate", "16000")
-        assert done.exit_code == 0
-        assert "The feature 'logmel' keeps the contract: 10 checks." in done.stdout
+        result = run("check", "logmel", "--skip", "export", "--sample-rate", "16000")
+        assert result.exit_code == 0
+        assert "The feature 'logmel' keeps the contract: 10 checks." in result.stdout
 
     def test_unknown_name_is_an_error(self):
         with pytest.raises(UnknownNameError, match="no backbone 'logmell'"):

@@ -12,11 +12,9 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from musgenre.audio.options import ReadOptions
+from musgenre import Augmentation, FinetuneConfig, ReadOptions, RunOptions
 from musgenre.cli.main import app
-from musgenre.scale.options import CollectionOptions, CollectionReport
-from musgenre.training.config import Augmentation, FinetuneConfig
-from musgenre.training.options import RunOptions
+from musgenre.scale import CollectionOptions, CollectionReport
 
 COMMANDS: dict[str, click.Command] = typer.main.get_command(app).commands
 
