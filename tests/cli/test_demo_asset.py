@@ -1,4 +1,4 @@
-"""The packaged demo recording, and the script that renders it."""
+"""The packaged demo piece, and the script that renders it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_asset_is_loud_and_does_not_clip(decoded):
     assert 10 ** (-3 / 20) < peak < 10 ** (-0.3 / 20)
 
 
-def test_asset_has_no_second_of_silence(decoded):
+def test_asset_is_never_silent_for_a_second(decoded):
     samples, rate = decoded
     half = rate // 2  # any silent second covers a whole half-second block
     blocks = samples[: len(samples) // half * half, 0].reshape(-1, half)
@@ -70,17 +70,17 @@ def test_sections_differ_in_brightness(decoded):
     assert metal > 2 * max(waltz, disco)  # distortion
 
 
-def test_rendering_is_deterministic(script, rendered):
+def test_script_renders_the_same_samples_twice(script, rendered):
     np.testing.assert_array_equal(script.compose(), rendered)
 
 
-def test_rendered_samples_match_the_asset(rendered, decoded):
+def test_script_renders_what_is_packaged(rendered, decoded):
     samples = decoded[0][:, 0]
     assert samples.size == rendered.size
     assert np.corrcoef(samples, rendered)[0, 1] > 0.98  # Vorbis is lossy
 
 
-def test_script_writes_the_output_file(script, rendered, tmp_path, monkeypatch, capsys):
+def test_script_writes_the_file_it_is_asked_for(script, rendered, tmp_path, monkeypatch, capsys):
     path = tmp_path / "piece.ogg"
     monkeypatch.setattr(script, "compose", lambda: rendered)
     monkeypatch.setattr("sys.argv", ["render_demo.py", "--output", str(path)])
