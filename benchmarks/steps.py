@@ -11,6 +11,7 @@ it is also told how far the probabilities of their windows move in each form of 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import math
 import tempfile
@@ -29,9 +30,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import musgenre
 from musgenre.audio import load
-from musgenre.audio.sources import opened
+from musgenre.audio.windows import open_audio
 from musgenre.functional import mel_groups, to_decibel
-from musgenre.models.compiled import fused
+from musgenre.models.inference import fused
 from musgenre.models.onnx import onnx_classifier
 
 SECONDS = 30
@@ -108,7 +109,7 @@ def _audio() -> Steps:
         soundfile.write(path, samples, rate)
 
         def decode() -> None:
-            with opened(path) as song:
+            with contextlib.closing(open_audio(path)) as song:
                 for _ in song.parts():
                     pass
 

@@ -57,7 +57,7 @@ add_module_names = False
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 maximum_signature_line_length = 88
-autodoc_type_aliases = {"AudioSource": "musgenre.audio.sources.AudioSource"}
+autodoc_type_aliases = {"AudioSource": "musgenre.audio.windows.AudioSource"}
 
 # The build reaches no network, so what other libraries define is named and not linked.
 nitpick_ignore_regex = [
@@ -75,11 +75,11 @@ nitpick_ignore = [
     ],
     *[
         ("py:class", name)
-        for name in ("musgenre.core.threads.R", "musgenre.core.threads.T", "musgenre.models.compiled.Network")
+        for name in ("musgenre.core.threads.R", "musgenre.core.threads.T", "musgenre.models.inference.Network")
     ],
     *[
         ("py:class", name)
-        for name in ("Axes", "npt.ArrayLike", "Path", "Projection", "Self", "musgenre.core.deprecation.F")
+        for name in ("Axes", "npt.ArrayLike", "Path", "Projection", "Self")
     ],
     # scikit-learn's.
     ("py:exc", "NotFittedError"),

@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 
 from musgenre.backbones.yamnet import AudioSetScores
 from musgenre.core.config import AudioSpec, Component, ModelConfig
-from musgenre.core.files import replacing
+from musgenre.core.files import atomic_write
 from musgenre.datasets.base import TrackDataset
 from musgenre.datasets.gtzan import GTZAN
 from musgenre.datasets.splits import group_folds
@@ -159,7 +159,7 @@ def main() -> None:
     )
     weights.save(options.output, config=config, network=network, head_only=True)
     facts["untrained"] = untrained(heard, labels=data.labels, source=options.weights)
-    with replacing(options.output / "README.md") as path:
+    with atomic_write(options.output / "README.md") as path:
         path.write_text(
             CARD.format(
                 name=NAME,

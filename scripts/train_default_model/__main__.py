@@ -26,7 +26,7 @@ from student import Lessons, Settings, State, learn_to_hear, train
 
 from musgenre.backbones.yamnet import AudioSetScores
 from musgenre.core.config import AudioSpec, Component, ModelConfig
-from musgenre.core.files import replacing
+from musgenre.core.files import atomic_write
 from musgenre.datasets.base import TrackDataset
 from musgenre.datasets.gtzan import GTZAN
 from musgenre.datasets.splits import group_folds
@@ -88,7 +88,7 @@ class Work:
         if not path.exists():
             scores = AudioSetScores(weights=self.teacher).dense
             state = learn_to_hear(self.config(self.data, seed=0), self.music, scores=scores, settings=self.settings)
-            with replacing(path) as partial:
+            with atomic_write(path) as partial:
                 save_file({name: value.contiguous() for name, value in state.items()}, partial)
             print("hearing: learnt", flush=True)
         return load_file(path)

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from musgenre.core.config import Prediction
-from musgenre.core.files import replacing
+from musgenre.core.files import atomic_write
 from musgenre.evaluation.cross_validation_report import CrossValidationReport
 from musgenre.evaluation.report import EvaluationReport
 from musgenre.metrics import accuracy_interval
@@ -72,7 +72,7 @@ anything of its test tracks, with or without labels.
 | --- | --- |
 | chance | 10 % |
 | this model | **{accuracy}** (95 % over artists {low} to {high}) |
-| the slim VGG-16 without a teacher (`vgg16-slim-gtzan-v1`, two draws) | 49.6 % |
+| the slim VGG-16 without a teacher (two draws) | 49.6 % |
 | YAMNet's own scores of the ten genres, without training | 60.6 % (the card of `yamnet-gtzan`) |
 | `yamnet-gtzan`: the teacher itself with a linear layer | 69.0 % (its card) |
 
@@ -187,7 +187,7 @@ def write_card(
         loudest_probability=most.probability,
         **counts,
     )
-    with replacing(folder / "README.md") as path:
+    with atomic_write(folder / "README.md") as path:
         path.write_text(text, encoding="utf-8")
 
 

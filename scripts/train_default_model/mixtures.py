@@ -23,7 +23,7 @@ from signals import no_music, noise, rms
 
 from musgenre.audio import load
 from musgenre.backbones.yamnet import YAMNet
-from musgenre.core.files import replacing
+from musgenre.core.files import atomic_write
 from musgenre.datasets.base import TrackDataset
 from musgenre.features.base import FeatureExtractor
 from musgenre.features.yamnet import YAMNetLogMel
@@ -159,7 +159,7 @@ def mixtures(
         for number in missing:
             clips = _clips(songs, plain=number % 3 == 2, draws=np.random.default_rng([songs.seed, number]))
             part = _heard(list(clips), feature=feature, teacher=listener)
-            with replacing(paths[number]) as path, path.open("wb") as file:
+            with atomic_write(paths[number]) as path, path.open("wb") as file:
                 np.savez(file, **vars(part))
             print(f"{name}: chunk {number + 1} of {chunks}", flush=True)
     parts = []

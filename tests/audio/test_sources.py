@@ -89,9 +89,9 @@ def test_a_waveform_needs_a_sensible_rate(rate: object) -> None:
         (np.zeros(RATE, bool), "samples of type bool; give floats"),
         (np.zeros(RATE, complex), "samples of type complex128; give floats"),
         ("song.wav", "samples of type <U8; give floats"),
-        ([[0.0, 1.0], [0.0]], "no array can be made of list"),
-        (torch.zeros(RATE, dtype=torch.bfloat16), "no array can be made of Tensor .*BFloat16"),
-        (np.zeros(2_204), r"lasts 0.100 s; give at least 0.1 s"),
+        ([[0.0, 1.0], [0.0]], "list cannot be converted to an array"),
+        (torch.zeros(RATE, dtype=torch.bfloat16), "Tensor cannot be converted to an array .*BFloat16"),
+        (np.zeros(2_204), r"lasts 0.100 s; at least 0.1 s"),
     ],
 )
 def test_samples_that_cannot_be_used(waveform: object, message: str) -> None:
@@ -164,7 +164,7 @@ def test_an_unbuffered_file_that_gives_a_few_bytes_at_a_time(song: Song, kind: s
 def test_a_file_object_at_its_end() -> None:
     file = io.BytesIO(bytes(encoded("WAV")))
     file.seek(0, io.SEEK_END)
-    with pytest.raises(AudioFileError, match="<BytesIO>: holds nothing to read"):
+    with pytest.raises(AudioFileError, match="<BytesIO>: the file is empty"):
         load(file, sample_rate=RATE)
 
 
@@ -217,8 +217,8 @@ def test_paths_that_are_no_audio_file(tmp_path: Path) -> None:
     for path, message in {
         tmp_path / "missing.wav": "there is no such file",
         tmp_path: "is a directory; give the path of one audio file",
-        tmp_path / "empty.wav": "holds nothing to read",
-        **dict.fromkeys(tmp_path.glob("text.*"), "holds no audio that can be decoded"),
+        tmp_path / "empty.wav": "the file is empty",
+        **dict.fromkeys(tmp_path.glob("text.*"), "contains no audio that can be decoded"),
     }.items():
         for read in (
             lambda path: load(path, sample_rate=RATE),

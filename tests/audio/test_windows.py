@@ -148,7 +148,8 @@ def test_windows_can_be_asked_for_again_and_are_copies(song: Song) -> None:
 
 def test_an_abandoned_iteration_closes_its_file(song: Song) -> None:
     path = song("WAV")
-    for iterator in (iter(AudioWindows(path, AudioSpec())), blocks(path, sample_rate=22_050)):
+    for start in (lambda: iter(AudioWindows(path, AudioSpec())), lambda: blocks(path, sample_rate=22_050)):
+        iterator = start()
         next(iterator)
         assert str(path) in [file.path for file in psutil.Process().open_files()]
         iterator.close()

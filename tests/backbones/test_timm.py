@@ -134,7 +134,7 @@ class TestNames:
 
     def test_unknown(self):
         with pytest.raises(
-            UnknownNameError, match=r"no network of timm 'resnet81'. Close: resnet.*There are \d{4} others"
+            UnknownNameError, match=r"no network of timm 'resnet81'. Did you mean 'resnet.*\d{4} are available"
         ):
             BACKBONES.get("timm/resnet81")
 

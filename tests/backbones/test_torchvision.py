@@ -176,7 +176,7 @@ class TestWeights:
 
 class TestNames:
     def test_unknown(self):
-        with pytest.raises(UnknownNameError, match=r"no classifier of torchvision 'resnet81'. Close: resnet"):
+        with pytest.raises(UnknownNameError, match=r"no classifier of torchvision 'resnet81'. Did you mean 'resnet"):
             BACKBONES.get("torchvision/resnet81")
 
     @pytest.mark.parametrize("name", ["fcn_resnet50", "raft_small", "r3d_18", "quantized_resnet18", ""])

@@ -91,16 +91,16 @@ class TestInfo:
 
 class TestCheck:
     @pytest.fixture(autouse=True)
-    def registry(self, monkeypatch):
-        monkeypatch.setattr(FEATURES, "_registered", {})
-
-        @FEATURES.register("untrue")
+    def registry(self):
         class Untrue(FeatureExtractor):
             def out_shape(self, samples):
                 return 1, 3, samples // 512
 
             def forward(self, waveform):
                 return waveform.unfold(-1, 512, 512).square().mean(dim=-1)[:, None, None]
+
+        with FEATURES.temporary("untrue", Untrue):
+            yield
 
     def test_violations_are_reported(self):
         result = run("check", "untrue", "--skip", "export", "--skip", "saving")

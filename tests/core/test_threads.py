@@ -1,21 +1,34 @@
-"""Threads that work ahead or side by side: nothing is lost, reordered, held or left running."""
+"""Prefetching and worker threads: order, bounds, errors, cancellation, and nothing that waits in a finaliser."""
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
+from concurrent.futures import CancelledError
 
 import pytest
 import torch
 
-from musgenre.core.threads import Workers, ahead, one_core_workers
+from musgenre.core.errors import ParameterError
+from musgenre.core.threads import Prefetcher, WorkerPool, raise_if_cancelled, single_core_workers
 
 
-class TestAhead:
+def wait_until(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    return condition()
+
+
+class TestPrefetcher:
     @pytest.mark.parametrize("count", [0, 1, 2, 7])
-    def test_everything_in_order(self, count):
-        assert list(ahead(range(count))) == list(range(count))
+    def test_order(self, count):
+        with Prefetcher(range(count)) as items:
+            assert list(items) == list(range(count))
 
-    def test_is_ahead_in_one_other_thread(self):
+    def test_computes_ahead_in_one_other_thread(self):
         threads, second = set(), threading.Event()
 
         def items():
@@ -25,74 +38,169 @@ class TestAhead:
                     second.set()
                 yield item
 
-        reader = ahead(items())
-        assert next(reader) == 0
-        assert second.wait(10)  # nobody has asked for it
-        assert list(reader) == [1, 2]
+        with Prefetcher(items()) as reader:
+            assert next(reader) == 0
+            assert second.wait(10)  # before it is requested
+            assert list(reader) == [1, 2]
         assert len(threads) == 1
         assert threading.get_ident() not in threads
 
-    def test_no_further_than_it_says(self):
-        made = []
-        reader = ahead(map(made.append, range(100)), depth=2)
-        next(reader)
-        reader.close()
-        assert len(made) <= 3
+    @pytest.mark.parametrize("depth", [1, 2, 5])
+    def test_depth(self, depth):
+        computed = []
+        with Prefetcher(map(computed.append, range(100)), depth=depth) as reader:
+            next(reader)
+        assert len(computed) <= 1 + depth
 
-    def test_an_error_comes_in_its_turn(self):
+    def test_depth_is_validated(self):
+        with pytest.raises(ParameterError, match="depth must be at least 1, not 0"):
+            Prefetcher([], depth=0)
+
+    def test_an_error_is_raised_in_its_turn(self):
         def items():
             yield 1
             raise KeyError("two")
 
-        reader = ahead(items())
-        assert next(reader) == 1
-        with pytest.raises(KeyError, match="two"):
-            next(reader)
+        with Prefetcher(items()) as reader:
+            assert next(reader) == 1
+            with pytest.raises(KeyError, match="two"):
+                next(reader)
+            assert list(reader) == []
 
-    def test_leaves_no_thread(self):
-        before = threading.active_count()
-        for reader in (ahead(range(5)), ahead(iter(int, 1))):
+    def test_closing_waits_for_the_running_item(self):
+        started, finished = threading.Event(), []
+
+        def items():
+            yield 0
+            started.set()
+            time.sleep(0.1)
+            finished.append(1)
+            yield 1
+
+        with Prefetcher(items()) as reader:
             next(reader)
-            reader.close()
+            started.wait(10)
+        assert finished == [1]
+
+    def test_closing_ends_the_thread(self):
+        before = threading.active_count()
+        with Prefetcher(iter(int, 1)) as reader:
+            next(reader)
         assert threading.active_count() == before
+
+    def test_a_dropped_iterator_cancels_its_items_and_ends_its_thread(self):
+        before, computed, blocked = threading.active_count(), [], threading.Event()
+
+        def items():
+            for number in range(100):
+                computed.append(number)
+                if number == 1:
+                    blocked.wait(30)
+                yield number
+
+        reader = Prefetcher(items(), depth=8)
+        next(reader)
+        begun = time.monotonic()
+        del reader  # waits for nothing, although an item is being computed
+        assert time.monotonic() - begun < 5
+        assert threading.active_count() > before
+        blocked.set()
+        assert wait_until(lambda: threading.active_count() == before)
+        assert len(computed) <= 3
+
+    def test_a_dropped_iterator_frees_its_items(self):
+        class Owner:
+            def __iter__(self):
+                while True:
+                    yield self
+
+        owner = Owner()
+        alive = weakref.ref(owner)
+        reader = Prefetcher(owner)
+        next(reader)
+        del owner, reader
+        assert wait_until(lambda: gc.collect() >= 0 and alive() is None)
 
 
 @pytest.mark.usefixtures("two_threads")
-class TestWorkers:
+class TestWorkerPool:
     @pytest.mark.parametrize("count", [1, 2, 3])
-    def test_everything_in_order(self, count):
-        with one_core_workers(count) as workers:
-            assert list(workers.map(lambda item: item * item, range(20))) == [item * item for item in range(20)]
-            assert workers.several == (count > 1)
+    def test_order(self, count):
+        workers = single_core_workers(count)
+        assert list(workers.map(lambda item: item * item, range(20))) == [item * item for item in range(20)]
+        assert workers.is_parallel == (count > 1)
 
-    def test_one_core_each_and_elsewhere_as_before(self):
-        with one_core_workers(2) as workers:
-            assert set(workers.map(lambda _: torch.get_num_threads(), range(8))) == {1}
-            assert torch.get_num_threads() == 2
+    def test_one_core_in_workers_and_the_default_elsewhere(self):
+        workers = single_core_workers(2)
+        assert set(workers.map(lambda _: torch.get_num_threads(), range(8))) == {1}
+        assert torch.get_num_threads() == 2
         fresh = []
         thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
         thread.start()
         thread.join()
         assert fresh == [2]
 
-    def test_few_are_held(self):
-        made, done = [], []
-        with one_core_workers(2) as workers:
-            for _ in workers.map(lambda item: item, map(lambda item: made.append(item) or item, range(50))):  # noqa: C417
-                done.append(1)
-                assert len(made) - len(done) <= 4
+    def test_a_bounded_number_of_items_is_in_progress(self):
+        taken, done = [], []
+        items = (taken.append(item) or item for item in range(50))
+        for _ in single_core_workers(2).map(lambda item: item, items):
+            done.append(1)
+            assert len(taken) - len(done) <= 4
 
-    def test_an_error_ends_it(self):
+    def test_the_first_error_cancels_the_rest(self):
         begun = []
 
         def work(item):
             begun.append(item)
             return 1 // (item - 3)
 
-        with one_core_workers(2) as workers, pytest.raises(ZeroDivisionError):
-            list(workers.map(work, range(1000)))
+        with pytest.raises(ZeroDivisionError):
+            list(single_core_workers(2).map(work, range(1000)))
         assert len(begun) < 20
 
-    def test_nobody_works_when_asked(self):
+    def test_without_an_executor_tasks_run_in_the_callers_thread(self):
         thread = threading.get_ident()
-        assert list(Workers().map(lambda _: threading.get_ident(), range(2))) == [thread, thread]
+        assert list(WorkerPool().map(lambda _: threading.get_ident(), range(2))) == [thread, thread]
+
+    @pytest.mark.parametrize("drop", [True, False], ids=["dropped", "closed"])
+    def test_abandoned_tasks_are_cancelled_and_not_joined(self, drop):
+        entered, release, ended = threading.Event(), threading.Event(), []
+
+        def work(item):
+            if item == 0:
+                return item
+            entered.set()
+            release.wait(30)
+            try:
+                raise_if_cancelled()
+            except CancelledError:
+                ended.append("cancelled")
+                raise
+            ended.append(item)
+            return item
+
+        results = single_core_workers(2).map(work, range(20))
+        next(results)
+        assert entered.wait(10)
+        begun = time.monotonic()
+        if drop:
+            del results
+        else:
+            results.close()
+        assert time.monotonic() - begun < 5
+        release.set()
+        assert list(single_core_workers(2).map(lambda item: item, range(8))) == list(range(8))
+        assert set(ended) == {"cancelled"}
+        assert len(ended) <= 2
+
+    def test_a_worker_does_not_wait_for_its_own_pool(self):
+        def work(item):
+            nested = single_core_workers(2)
+            assert not nested.is_parallel
+            return sum(nested.map(lambda number: number, range(item)))
+
+        assert list(single_core_workers(2).map(work, range(10))) == [sum(range(item)) for item in range(10)]
+
+    def test_nothing_is_cancelled_outside_of_a_task(self):
+        assert raise_if_cancelled() is None
+        assert list(single_core_workers(2).map(lambda _: raise_if_cancelled(), range(4))) == [None] * 4

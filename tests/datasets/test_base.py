@@ -67,7 +67,7 @@ def test_a_registered_dataset_is_found(request: pytest.FixtureRequest):
     def one_song(root: str, *, label: str = "rock") -> TrackDataset:
         return TrackDataset([song(root, label)], labels=[label], name="one-song")
 
-    request.addfinalizer(lambda: DATASETS._registered.pop("one-song"))
+    request.addfinalizer(lambda: DATASETS.unregister("one-song"))
     assert DATASETS.build("one-song", {"root": "a", "label": "jazz"})[0].label == "jazz"
 
 

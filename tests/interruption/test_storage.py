@@ -145,16 +145,6 @@ class TestCrowds:
         computed = (tmp_path / "computed").read_text().splitlines()
         assert len(computed) == len(set(computed)) == 6
 
-    def test_eight_threads_predict_as_one(self, make):
-        random = np.random.default_rng(0)
-        classifier = make()
-        songs = [(random.normal(scale=0.1, size=800 + 900 * number).astype(np.float32), 8_000) for number in range(24)]
-        expected = [classifier.predict(song).windows.probabilities for song in songs]
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda song: classifier.predict(song).windows.probabilities, songs * 3))
-        for before, after in zip(expected * 3, found, strict=True):
-            np.testing.assert_allclose(after, before, atol=1e-6)
-
     def test_one_at_a_time(self, tmp_path):
         inside, most = [], []
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import musgenre
-from musgenre.core.errors import WeightsError
 from musgenre.models import serialization as weights
 
 RATE = 22_050
@@ -50,8 +49,6 @@ def test_names(classifier):
     named = musgenre.GenreClassifier.from_pretrained("vgg16-slim-gtzan-v2")
     for name, tensor in classifier.network.state_dict().items():
         assert (named.network.state_dict()[name] == tensor).all(), name
-    with pytest.raises(WeightsError, match="'vgg16-slim-gtzan-v2' replaced it"):
-        musgenre.GenreClassifier.from_pretrained("vgg16-slim-gtzan-v1")
 
 
 def test_sizes():

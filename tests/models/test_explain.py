@@ -278,9 +278,9 @@ def test_explaining_leaves_the_classifier_as_it_was(bundled, piece):
 
 
 def test_wrong_names_are_answered_with_close_ones(two_bands, song, tmp_path):
-    with pytest.raises(UnknownNameError, match=r"method of explanation 'gradcam'. Close: grad-cam"):
+    with pytest.raises(UnknownNameError, match=r"method of explanation 'gradcam'. Did you mean 'grad-cam'"):
         two_bands.explain(song, method="gradcam")
-    with pytest.raises(UnknownNameError, match=r"label 'his'. Close: hiss"):
+    with pytest.raises(UnknownNameError, match=r"label 'his'. Did you mean 'hiss'"):
         two_bands.explain(song, label="his")
     for window in (3, -1):
         with pytest.raises(ParameterError, match="from 0 to 2"):

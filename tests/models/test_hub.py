@@ -205,5 +205,5 @@ def test_offline_asks_nobody(answers, hub, home):
         hub, home, ("load", {"source": "org/shared"}), ("load", {"source": "org/secret"}), HF_HUB_OFFLINE="1"
     )
     assert known == {"name": "shared"}
-    assert "'org/secret' (revision main) is not to be had from the hub" in unknown["error"]
+    assert "'org/secret' (revision main) could not be downloaded from the Hub" in unknown["error"]
     assert len(hub.asked) == before

@@ -1,4 +1,4 @@
-"""The graph that is written: what it computes, what may vary in it, and what its file says."""
+"""ONNX export: values, dynamic dimensions and metadata."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def session(classifier, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("batch", "samples"), [(1, 24_000), (7, 24_000), (2, 20_123), (1, 100_000)])
-def test_agrees_at_any_batch_and_length(classifier, session, batch, samples):
+def test_equals_the_network_at_any_batch_and_length(classifier, session, batch, samples):
     windows = 0.1 * torch.randn(batch, samples)
     with torch.no_grad():
         expected = (classifier.network(windows).double() / 0.5).softmax(dim=1).numpy()
@@ -42,27 +42,27 @@ def test_agrees_at_any_batch_and_length(classifier, session, batch, samples):
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
-def test_says_what_it_is(session):
-    (taken,), (given,) = session.get_inputs(), session.get_outputs()
-    assert (taken.name, taken.shape) == ("samples", ["batch", "samples"])
-    assert (given.name, given.shape) == ("probabilities", ["batch", 3])
-    facts = session.get_modelmeta().custom_metadata_map
-    assert facts == {"labels": "a\nb\nc", "sample_rate": "8000", "window_samples": "24000"}
+def test_names_shapes_and_metadata(session):
+    (input_,), (output,) = session.get_inputs(), session.get_outputs()
+    assert (input_.name, input_.shape) == ("samples", ["batch", "samples"])
+    assert (output.name, output.shape) == ("probabilities", ["batch", 3])
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata == {"labels": "a\nb\nc", "sample_rate": "8000", "window_samples": "24000"}
 
 
-def test_a_song_by_the_graph_is_a_song_by_the_classifier(classifier, session):
+def test_windows_of_a_track_equal_the_classifier(classifier, session):
     song = np.random.default_rng(0).normal(scale=0.1, size=RATE * 9).astype(np.float32)
     (found,) = session.run(None, {"samples": song.reshape(3, -1)})
     np.testing.assert_allclose(found, classifier.predict((song, RATE)).windows.probabilities, atol=1e-4)
 
 
-def test_a_file_that_cannot_be_written(classifier, tmp_path):
+def test_unwritable_path(classifier, tmp_path):
     pytest.importorskip("onnxscript", reason="needs the extra 'onnx'")
     with pytest.raises(WeightsError, match="cannot be written"):
-        classifier.export_onnx(tmp_path / "no-such-folder" / "model.onnx")
+        classifier.export_onnx(tmp_path / "no-such-directory" / "model.onnx")
 
 
-def test_the_compiler_finds_one_graph(classifier):
+def test_the_compiler_traces_one_graph(classifier):
     module, windows = Probabilities(classifier.network, temperature=0.5).eval(), torch.randn(2, 24_000)
     with torch.no_grad():
         compiled = torch.compile(module, fullgraph=True, backend="eager")

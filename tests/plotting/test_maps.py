@@ -151,5 +151,5 @@ class TestEmbeddingMap:
             plot_embedding_map(vectors, labels)
 
     def test_a_wrong_method_is_answered_with_close_ones(self, songs):
-        with pytest.raises(UnknownNameError, match="Close: tsne"):
+        with pytest.raises(UnknownNameError, match="Did you mean 'tsne"):
             plot_embedding_map(*songs, method="t-sne")

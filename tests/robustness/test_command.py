@@ -22,8 +22,8 @@ def test_files_beyond_a_limit_are_reported(tmp_path: Path, decode: str, capfd: p
     assert result.exit_code == 2
     assert "good.wav" in result.output
     errors = capfd.readouterr().err
-    assert "long.wav: 4.0 seconds; at most 3.0 are read" in errors
-    assert "wide.wav: 4 channels; at most 2 are read" in errors
+    assert "long.wav: 4.0 seconds, but the limit is 3.0" in errors
+    assert "wide.wav: 4 channels, but the limit is 2" in errors
 
 
 def test_invalid_limits_are_an_error(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from musgenre.backbones.base import BACKBONES
 from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.core.errors import ConfigError, MusgenreError, ParameterError, WeightsError
 from musgenre.functional import dct_matrix, mel_filterbank
 from musgenre.models import serialization as weights
-from musgenre.models import validation as strangers
+from musgenre.models import validation
 from musgenre.models.classifier import GenreClassifier
 from musgenre.models.network import GenreNetwork
 
@@ -53,16 +54,22 @@ def edit(model: Path, change: Callable[[dict[str, Any]], object]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda p: p.update(hidden=[10**9]), r"tensors of more than .* the one of shape \(1000000000, 8\) is not made"),
+        (
+            lambda p: p.update(hidden=[10**9]),
+            r"tensors of more than .* the tensor of shape \(1000000000, 8\) is not allocated",
+        ),
         (lambda p: p.update(hidden=[10**5, 10**5]), "tensors of more than"),
         (lambda p: p.update(hidden=[10**18]), "tensors of more than"),
         (lambda p: p["backbone"]["options"].update(width=400), "tensors of more than"),
         (lambda p: p["backbone"]["options"].update(width=1e300), "No network can be built"),
         (lambda p: p["backbone"]["options"].update(dense_units=10**8), "tensors of more than"),
         (lambda p: p["feature"]["options"].update(n_mels=10**9), r"Mel filters of 1000000000 x 257 numbers; at most"),
-        (lambda p: p["feature"]["options"].update(n_fft=10**9), r"the one of shape \(1000000000,\) is not made"),
-        (lambda p: p["feature"]["options"].update(n_fft=10**8, n_mels=1), "Mel filters|is not made"),
-        (lambda p: p.update(feature={"name": "logmel-image", "options": {"size": 10**6}}), "makes a picture of"),
+        (
+            lambda p: p["feature"]["options"].update(n_fft=10**9),
+            r"the tensor of shape \(1000000000,\) is not allocated",
+        ),
+        (lambda p: p["feature"]["options"].update(n_fft=10**8, n_mels=1), "Mel filters|is not allocated"),
+        (lambda p: p.update(feature={"name": "logmel-image", "options": {"size": 10**6}}), "has the shape"),
         (lambda p: p["audio"].update(window_seconds=1e9), "a window at most 16,777,216"),
         (lambda p: p["audio"].update(sample_rate=10**9), "sample_rate must lie from 100 to 1,000,000"),
     ],
@@ -84,8 +91,12 @@ def test_no_matrix_without_measure(make: Callable[[], object]) -> None:
 def test_a_network_as_large_as_its_weights_is_built(model: Path) -> None:
     shapes = {"all": (10**8,)}
     with pytest.raises(ConfigError, match="far beyond its weights"):
-        strangers.build(ModelConfig(**{**vars(CONFIG), "hidden": (12_000, 12_000)}), shapes={}, pretrained=False)
-    built = strangers.build(ModelConfig(**{**vars(CONFIG), "hidden": (2_000, 2_000)}), shapes=shapes, pretrained=False)
+        validation.build_network(
+            ModelConfig(**{**vars(CONFIG), "hidden": (12_000, 12_000)}), shapes={}, pretrained=False
+        )
+    built = validation.build_network(
+        ModelConfig(**{**vars(CONFIG), "hidden": (2_000, 2_000)}), shapes=shapes, pretrained=False
+    )
     assert sum(parameter.numel() for parameter in built.parameters()) > 4_000_000
 
 
@@ -104,7 +115,7 @@ def test_a_giant_named_in_place_of_the_backbone(model: Path) -> None:
 def test_long_files_are_not_read(model: Path) -> None:
     for name, size, said in (
         ("config.json", 2**40, "has more than 4,194,304 bytes"),
-        ("model.safetensors", 2**40, "is damaged or no safetensors file"),
+        ("model.safetensors", 2**40, "is damaged or not a safetensors file"),
     ):
         kept = (model / name).read_bytes()
         with (model / name).open("wb") as file:
@@ -116,10 +127,15 @@ def test_long_files_are_not_read(model: Path) -> None:
 
 
 def test_a_long_header_is_not_read(model: Path) -> None:
-    header = b'{"__metadata__": {"a": "' + b"x" * strangers.LARGEST_HEADER + b'"}}'
+    header = b'{"__metadata__": {"a": "' + b"x" * validation.MAX_HEADER_BYTES + b'"}}'
     (model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    with pytest.raises(WeightsError, match=r"has a header of 4,194,\d+ bytes; at most"):
+    with pytest.raises(WeightsError, match=r"has a header of 4,194,\d+ bytes; the maximum"):
         weights.load(model)
+
+
+def test_the_private_method_that_the_memory_budget_overrides_exists() -> None:
+    """tests/integration/test_operations.py checks that overriding it avoids loading the compiler."""
+    assert TorchDispatchMode._should_skip_dynamo() is True
 
 
 def test_a_message_stays_short(model: Path) -> None:
@@ -141,7 +157,7 @@ def test_links_out_of_the_directory_are_refused(model: Path, name: str) -> None:
     (model / name).rename(elsewhere / name)
     for target in (elsewhere / name, Path("../elsewhere") / name, "/dev/zero", "/nowhere"):
         (model / name).symlink_to(target)
-        with pytest.raises(WeightsError, match="is a link out of the model's directory"):
+        with pytest.raises(WeightsError, match="links out of the model's directory"):
             weights.load(model)
         (model / name).unlink()
     (elsewhere / name).rename(model / "other")
@@ -150,7 +166,7 @@ def test_links_out_of_the_directory_are_refused(model: Path, name: str) -> None:
     (model / name).unlink()
     for target in ("nothing", name):  # the last is a circle
         (model / name).symlink_to(target)
-        with pytest.raises(WeightsError, match="is no file"):
+        with pytest.raises(WeightsError, match="is not a regular file"):
             weights.load(model)
         (model / name).unlink()
 
@@ -168,7 +184,7 @@ def test_the_hubs_cache_links_into_its_own_folder(model: Path, tmp_path: Path) -
     (snapshot / "config.json").unlink()
     (snapshot / "config.json").symlink_to("../../secret")
     (kept / "secret").write_text("{}")
-    with pytest.raises(WeightsError, match="is a link out"):
+    with pytest.raises(WeightsError, match="links out"):
         weights.load(snapshot)
 
 
@@ -177,7 +193,7 @@ def test_the_hubs_cache_links_into_its_own_folder(model: Path, tmp_path: Path) -
 def test_a_pipe_is_refused_without_waiting(model: Path, name: str) -> None:
     (model / name).unlink()
     os.mkfifo(model / name)
-    with pytest.raises(WeightsError, match="it is no file"):
+    with pytest.raises(WeightsError, match="is not a regular file"):
         weights.load(model)
 
 
@@ -199,23 +215,25 @@ class Code:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("suffix", sorted(strangers.PICKLES))
+@pytest.mark.parametrize("suffix", sorted(validation.PICKLE_SUFFIXES))
 def test_pickles_are_refused_by_name(tmp_path: Path, suffix: str) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     file = folder / f"pytorch_model{suffix.upper()}"
     file.write_bytes(pickle.dumps(Code(tmp_path / "ran")))
     for source in (file, str(file), f"nowhere/model{suffix}", f"org/model{suffix}"):
-        with pytest.raises(WeightsError, match=r"is a pickle by its name, .* save_pretrained"):
+        with pytest.raises(WeightsError, match=r"is a pickle by its suffix, .* save_pretrained"):
             GenreClassifier.from_pretrained(source)
-    with pytest.raises(WeightsError, match=r"holds no model: .* is a pickle, which can run any code and is not read"):
+    with pytest.raises(
+        WeightsError, match=r"contains no model: .* is a pickle, which can run any code and is not loaded"
+    ):
         GenreClassifier.from_pretrained(folder)
     assert not (tmp_path / "ran").exists()
 
 
 def test_pickles_beside_a_configuration(model: Path) -> None:
     (model / "model.safetensors").rename(model / "model.bin")
-    with pytest.raises(WeightsError, match=r"holds no weights: .*'model.bin' is a pickle"):
+    with pytest.raises(WeightsError, match=r"contains no weights: .*'model.bin' is a pickle"):
         weights.load(model)
 
 
@@ -227,7 +245,7 @@ def test_weights_that_are_no_numbers(model: Path, number: float) -> None:
     tensors = load_file(model / "model.safetensors")
     tensors["head.1.bias"][0] = number
     save_file(tensors, model / "model.safetensors")
-    with pytest.raises(WeightsError, match=r"numbers in head.1.bias are not finite"):
+    with pytest.raises(WeightsError, match=r"values in head.1.bias are not finite"):
         weights.load(model)
 
 
@@ -239,7 +257,7 @@ def test_weights_that_overflow(model: Path) -> None:
     save_file(tensors, model / "model.safetensors")
     classifier = GenreClassifier.from_pretrained(model, device="cpu")
     for ask in (classifier.predict, classifier.embed):
-        with pytest.raises(WeightsError, match="no finite number"):
+        with pytest.raises(WeightsError, match="not finite"):
             ask(NOISE)
 
 

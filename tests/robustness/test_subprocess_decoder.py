@@ -149,8 +149,8 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], P
 @pytest.mark.parametrize(
     ("rate", "said"),
     [
-        (11_111, r"11111.wav: its decoder crashed \(SIGSEGV\); convert it, or leave it out"),
-        (12_222, r"12222.wav: its decoder had no answer within 0.5 s, and was stopped"),
+        (11_111, r"11111.wav: its decoder crashed \(SIGSEGV\); convert the file or omit it"),
+        (12_222, r"12222.wav: its decoder did not answer within 0.5 s and was stopped"),
         (13_333, r"13333.wav: its decoder failed \(MemoryError\(\)\)"),
         (14_444, r"14444.wav: its decoder failed \(OSError"),
     ],
@@ -205,10 +205,10 @@ def test_options_are_plain_data(song: Song) -> None:
     [
         (
             {"max_duration_seconds": 5.9},
-            r"6.0 seconds; at most 5.9 are read. Raise max_duration_seconds of ReadOptions",
+            r"6.0 seconds, but the limit is 5.9. Raise max_duration_seconds of ReadOptions",
         ),
-        ({"max_channels": 1}, "2 channels; at most 1 are read"),
-        ({"max_bytes": 1_000}, r"\d+ bytes; at most 1000 are read"),
+        ({"max_channels": 1}, "2 channels, but the limit is 1"),
+        ({"max_bytes": 1_000}, r"\d+ bytes, but the limit is 1000"),
     ],
 )
 @pytest.mark.parametrize("decode", ["inline", "subprocess"])
@@ -244,7 +244,7 @@ def test_a_length_that_no_header_tells_is_limited_as_it_is_read() -> None:
 
     assert duration_seconds(io.BytesIO(bare)) > 59
     counting = Counting(bare)
-    with pytest.raises(AudioFileError, match="at most 15 are read"):
+    with pytest.raises(AudioFileError, match="the limit is 15"):
         load(counting, sample_rate=RATE, reading=ReadOptions(max_duration_seconds=15))
     assert counting.count < 0.7 * len(bare)
 

@@ -1,5 +1,6 @@
 """``predict_batch`` and ``decode_batch`` without an engine, held against ``GenreClassifier.predict``."""
 
+import copy
 import io
 import pickle
 import weakref
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from musgenre.audio import load
 from musgenre.audio.options import ReadOptions
@@ -145,6 +147,17 @@ def test_a_bug_is_no_row(paths, quick, monkeypatch):
         predict_batch({"path": paths[:1]}, classifier=quick)
 
 
+def test_damaged_weights_give_the_error_of_predict(paths, quick):
+    damaged = GenreClassifier(copy.deepcopy(quick.network), quick.config, device="cpu")
+    torch.nn.init.constant_(damaged.network.head[-1].bias, float("nan"))
+    files = [paths[0], "/nowhere.wav", paths[1]]
+    expected = damaged.predict(files, on_error="return")
+    rows = predict_batch({"path": files}, classifier=damaged)
+    assert [type(error).__name__ for error in expected] == ["WeightsError", "AudioFileError", "WeightsError"]
+    assert rows["error"] == [{"kind": type(error).__name__, "message": str(error)} for error in expected]
+    assert rows["label"] == [None] * 3
+
+
 def test_the_classifier_says_how_far_files_are_trusted(paths, alone, quick):
     careful = GenreClassifier(quick.network, quick.config, device="cpu", reading=ReadOptions(decode="subprocess"))
     there = pickle.loads(pickle.dumps(careful))  # as it travels to another machine
@@ -156,4 +169,4 @@ def test_the_classifier_says_how_far_files_are_trusted(paths, alone, quick):
     )
     assert_same(predict_batch(decoded, classifier=quick), alone[:6], quick)
     short = GenreClassifier(quick.network, quick.config, device="cpu", reading=ReadOptions(max_duration_seconds=0.5))
-    assert "at most 0.5 are read" in predict_batch({"path": paths[:1]}, classifier=short)["error"][0]["message"]
+    assert "the limit is 0.5" in predict_batch({"path": paths[:1]}, classifier=short)["error"][0]["message"]

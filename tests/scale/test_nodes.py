@@ -43,8 +43,8 @@ def learn(music, run, **options):
     return musgenre.finetune(train, directory=run, progress=False, accelerator="cpu", **told, **options)
 
 
-def test_two_nodes_learn_what_one_process_learns(genre_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(BACKBONES, "_registered", {**BACKBONES._registered})
+def test_two_nodes_learn_what_one_process_learns(genre_folder, tmp_path, monkeypatch, request):
+    request.addfinalizer(lambda: BACKBONES.unregister("plain-on-nodes"))
     monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with socket.socket() as free:

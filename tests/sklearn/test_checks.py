@@ -49,12 +49,9 @@ class Line(Backbone):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _registered():
-    FEATURES.register("samples")(Samples)
-    BACKBONES.register("line")(Line)
-    yield
-    FEATURES.unregister("samples")
-    BACKBONES.unregister("line")
+def plugins():
+    with FEATURES.temporary("samples", Samples), BACKBONES.temporary("line", Line):
+        yield
 
 
 OPTIONS = {

@@ -99,9 +99,9 @@ def test_set_params_does_not_share_options():
 
 class TestRefusals:
     def test_an_unknown_option(self, songs):
-        with pytest.raises(ParameterError, match="Close: epochs"):
+        with pytest.raises(ParameterError, match="Did you mean 'epochs"):
             tiny().set_params(options__epoch=3)
-        with pytest.raises(ParameterError, match="Close: epochs"):
+        with pytest.raises(ParameterError, match="Did you mean 'epochs"):
             tiny(epoch=3).fit(*songs)
 
     def test_one_class(self, songs):

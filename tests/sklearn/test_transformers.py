@@ -126,7 +126,7 @@ class TestRefusals:
             stats().fit([path]).transform([path])
 
     def test_an_unknown_feature(self, songs):
-        with pytest.raises(UnknownNameError, match="Close: stats"):
+        with pytest.raises(UnknownNameError, match="Did you mean 'stats"):
             FeatureTransformer("stat").fit(songs[0])
 
     @pytest.mark.parametrize("wrong", [{"sample_rate": 0}, {"window_seconds": -1.0}])

@@ -153,14 +153,9 @@ ALSO = {
 }
 
 
-@pytest.fixture(autouse=True)
-def registry(monkeypatch):
-    monkeypatch.setattr(BACKBONES, "_registered", {})
-
-
 def _check(kind: type[Backbone], **options):
-    BACKBONES.register("tested")(kind)
-    return check_backbone("tested", window_seconds=1.0, **options)
+    with BACKBONES.temporary("tested", kind):
+        return check_backbone("tested", window_seconds=1.0, **options)
 
 
 def test_one_that_keeps_it():
@@ -200,8 +195,10 @@ def test_what_its_constructor_forgets(missing, words):
 
 
 def test_what_is_no_backbone():
-    BACKBONES.register("tested")(lambda *, in_channels: nn.Conv2d(in_channels, 4, 1))
-    with pytest.raises(ContractError, match="gives a Conv2d and no Backbone"):
+    with (
+        BACKBONES.temporary("tested", lambda *, in_channels: nn.Conv2d(in_channels, 4, 1)),
+        pytest.raises(ContractError, match="gives a Conv2d and no Backbone"),
+    ):
         check_backbone("tested")
 
 

@@ -160,15 +160,10 @@ BROKEN = {
 }
 
 
-@pytest.fixture(autouse=True)
-def registry(monkeypatch):
-    monkeypatch.setattr(FEATURES, "_registered", {})
-
-
 def _check(kind: type[FeatureExtractor], **options):
-    FEATURES.register("tested")(kind)
     needed = {"bands": 3} if kind is NoDefault else {}
-    return check_feature(Component("tested", needed), window_seconds=1.0, **options)
+    with FEATURES.temporary("tested", kind):
+        return check_feature(Component("tested", needed), window_seconds=1.0, **options)
 
 
 def test_one_that_keeps_it():
@@ -226,22 +221,24 @@ def _identity(*, sample_rate):
 
 
 def test_what_is_no_feature():
-    FEATURES.register("tested")(_identity)
-    with pytest.raises(ContractError, match="gives a Identity and no FeatureExtractor"):
+    with (
+        FEATURES.temporary("tested", _identity),
+        pytest.raises(ContractError, match="gives a Identity and no FeatureExtractor"),
+    ):
         check_feature("tested")
 
 
 def test_skipping():
     report = _check(Random, skip=["determinism", "batching", "precision", "export", "saving"])
     assert report.skipped == ("determinism", "batching", "precision", "export", "saving")
-    with pytest.raises(ParameterError, match=r"no check 'exprot' to skip\. Close: export"):
+    with pytest.raises(ParameterError, match=r"no check 'exprot' to skip\. Did you mean 'export"):
         _check(Energy, skip=["exprot"])
 
 
 def test_what_cannot_be_had():
     with pytest.raises(UnknownNameError, match="logmel"):
         check_feature("logmell")
-    with pytest.raises(ConfigError, match="no option 'mels'"):
+    with pytest.raises(ConfigError, match="unexpected option 'mels'"):
         check_feature(Component("logmel", {"mels": 3}))
 
 

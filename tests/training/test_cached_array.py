@@ -168,7 +168,7 @@ class TestFullDisk:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
     ):
         left = iter([True] * writes)
-        original = cached_array.replacing
+        original = cached_array.atomic_write
 
         @contextlib.contextmanager
         def until_full(path: Path) -> Iterator[Path]:
@@ -178,7 +178,7 @@ class TestFullDisk:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         with monkeypatch.context() as full:
-            full.setattr(cached_array, "replacing", until_full)
+            full.setattr(cached_array, "atomic_write", until_full)
             with pytest.raises(DatasetError, match="No space left"):
                 CachedArray(tmp_path, shape=SHAPE).fill(Source())
         assert files(tmp_path) == {f"part-{PART_ROWS * number:09d}.npy" for number in range(writes)}

@@ -54,10 +54,9 @@ def no_cache_of_the_users(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def pretrained(monkeypatch):
-    monkeypatch.setattr(BACKBONES, "_registered", {**BACKBONES._registered})
-    musgenre.register_backbone("pretrained")(Pretrained)
-    return "pretrained"
+def pretrained():
+    with BACKBONES.temporary("pretrained", Pretrained):
+        yield "pretrained"
 
 
 def changed(before, after):
@@ -157,11 +156,11 @@ def test_workers_change_nothing(genre_folder):
     assert changed(alone, helped) == set()
 
 
-def test_a_decorated_backbone_and_feature_are_enough(genre_folder, monkeypatch):
+def test_a_decorated_backbone_and_feature_are_enough(genre_folder, request):
     from musgenre.features.base import FEATURES, FeatureExtractor
 
-    monkeypatch.setattr(BACKBONES, "_registered", {})
-    monkeypatch.setattr(FEATURES, "_registered", {})
+    request.addfinalizer(lambda: BACKBONES.unregister("my-net"))
+    request.addfinalizer(lambda: FEATURES.unregister("my-feature"))
 
     class Loudness(FeatureExtractor):
         def out_shape(self, samples):

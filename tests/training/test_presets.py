@@ -48,5 +48,5 @@ def test_the_recommended_one_is_heard_by_its_backbone():
 
 
 def test_an_unknown_name_is_told_what_there_is():
-    with pytest.raises(UnknownNameError, match=r"Close: paper.*recommended"):
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'paper.*recommended"):
         preset("papers")

@@ -105,8 +105,8 @@ def be_killed(place, folder, directory):
 @pytest.fixture
 def small(monkeypatch, tmp_path):
     monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(BACKBONES, "_registered", {**BACKBONES._registered})
-    musgenre.register_backbone("small")(Small)
+    with BACKBONES.temporary("small", Small):
+        yield
 
 
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(genre_folder, tmp_path, small, monkeypatch):

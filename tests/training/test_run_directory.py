@@ -88,16 +88,14 @@ def run(folder, **options):
 @pytest.fixture(autouse=True)
 def plain(monkeypatch, tmp_path):
     monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(BACKBONES, "_registered", {**BACKBONES._registered})
-    musgenre.register_backbone("plain")(Plain)
+    with BACKBONES.temporary("plain", Plain):
+        yield
 
 
 @pytest.fixture(scope="module")
 def whole(genre_folder, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, BACKBONES.temporary("plain", Plain):
         patch.setenv("MUSGENRE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(BACKBONES, "_registered", {**BACKBONES._registered})
-        musgenre.register_backbone("plain")(Plain)
         return run(genre_folder)
 
 
@@ -257,7 +255,7 @@ def test_options_are_sorted_by_name(genre_folder, tmp_path):
     config, options = sort_options({"seed": 3, "workers": 2, "directory": tmp_path}, CONFIG)
     assert (config.seed, config.head_epochs) == (3, CONFIG.head_epochs)
     assert (options.workers, options.place) == (2, tmp_path)
-    with pytest.raises(ParameterError, match=r"no option 'resum'\. Close: resume"):
+    with pytest.raises(ParameterError, match=r"no option 'resum'\. Did you mean 'resume'"):
         sort_options({"resum": True}, None)
     with pytest.raises(ParameterError, match="preset"):
         run(genre_folder, preset="recommended")

@@ -1,6 +1,7 @@
-"""From a file, a file object or samples to mono float32 at one rate: the only way in, and the only resampler.
+"""Read a file, a file object or samples as mono float32 at one sample rate.
 
-``AudioWindows`` gives a song window by window, ``blocks`` block by block, ``load`` at once; ``read_window`` seeks.
+``AudioWindows`` iterates over windows and ``blocks`` over blocks; ``load`` reads everything, ``read_window`` one
+section.
 """
 
 import lazy_loader

@@ -1,6 +1,6 @@
 from .options import ReadOptions as ReadOptions
-from .sources import AudioSource as AudioSource
 from .windows import SHORTEST_SECONDS as SHORTEST_SECONDS
+from .windows import AudioSource as AudioSource
 from .windows import AudioWindows as AudioWindows
 from .windows import blocks as blocks
 from .windows import duration_seconds as duration_seconds

@@ -1,7 +1,7 @@
-"""The process that decodes for another one. It is handed bytes through a pipe, and hands back samples.
+"""The decoder process: receives the bytes of a file through a pipe and returns samples.
 
-It opens no file by itself, writes none, and takes no more than a gigabyte where the system lets that be said. What
-passes between the two is JSON and plain numbers, so that neither side can make the other run anything.
+It opens and writes no files, and its memory is limited to a gigabyte where the system supports it. Messages are JSON
+and plain numbers, so that neither side can make the other run code.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 MOST_MEMORY = 2**30
-MOST_PAYLOAD = 2**23  # bytes; a block of samples has half of that at most
+MOST_PAYLOAD = 2**23  # bytes; at least twice a block of samples
 MOST_HEADER = 2**16
 _SIZES = struct.Struct("<II")
 
 
 class Channel:
-    """Messages through a pair of pipes: a small JSON object each, and bytes with it.
+    """Messages through a pair of pipes: a small JSON object each, with an optional payload of bytes.
 
     Args:
-        reading: Where messages come from.
-        writing: Where messages go.
+        reading: Pipe to receive from.
+        writing: Pipe to send to.
     """
 
     def __init__(self, reading: BinaryIO, writing: BinaryIO) -> None:
@@ -34,10 +34,10 @@ class Channel:
         self._writing = writing
 
     def send(self, payload: bytes | memoryview = b"", **message: Any) -> None:
-        """Sends a message.
+        """Send a message.
 
         Raises:
-            OSError: The other side is gone.
+            OSError: The other process has ended.
         """
         header = json.dumps(message).encode()
         self._writing.write(_SIZES.pack(len(header), len(payload)) + header)
@@ -45,18 +45,18 @@ class Channel:
         self._writing.flush()
 
     def receive(self) -> tuple[dict[str, Any], bytes]:
-        """Waits for a message.
+        """Wait for a message.
 
         Raises:
-            EOFError: The other side is gone.
-            ValueError: What came is no message.
+            EOFError: The other process has ended.
+            ValueError: The data are not a message.
         """
         header, payload = _SIZES.unpack(self._exactly(_SIZES.size))
         if header > MOST_HEADER or payload > MOST_PAYLOAD:
-            raise ValueError("a message that is too long")
+            raise ValueError("the message is too long")
         message = json.loads(self._exactly(header))
         if not isinstance(message, dict):
-            raise ValueError("a message that is no object")
+            raise ValueError("the message is not an object")
         return message, self._exactly(payload)
 
     def _exactly(self, count: int) -> bytes:
@@ -67,7 +67,7 @@ class Channel:
 
 
 class _Remote(io.RawIOBase):
-    """The file, whose bytes the other process has."""
+    """The file, read through the channel."""
 
     def __init__(self, channel: Channel, size: int) -> None:
         self._channel = channel
@@ -96,67 +96,60 @@ class _Remote(io.RawIOBase):
 
 
 class _Server:
-    """Does what it is asked to, one file at a time."""
+    """Handles requests, one open file at a time."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._decoder: Any = None
         self._parts: Iterator[Any] = iter(())
 
-    def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
-        if request["do"] == "open":
+    def handle(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
+        if request["do"] == "open":  # replaces the file before
             return self._open(request["name"], request["size"]), b""
         if request["do"] == "start":
             self._parts = self._decoder.parts(request["start"], request["stop"])
-        elif request["do"] == "next":
-            part = next(self._parts, None)
-            return {}, b"" if part is None else memoryview(part.tobytes())
-        else:
-            self._close()
-        return {}, b""
+            return {}, b""
+        part = next(self._parts, None)
+        return {}, b"" if part is None else memoryview(part.tobytes())
 
     def _open(self, name: str, size: int) -> dict[str, Any]:
-        from musgenre.audio.byte_stream import ByteStream
-        from musgenre.audio.decoder import Decoder
+        from musgenre.audio.decoder import ByteStream, Decoder
 
-        self._close()
+        if self._decoder is not None:
+            self._decoder.close()
+        self._decoder, self._parts = None, iter(())
         file: Any = _Remote(self._channel, size)
         self._decoder = Decoder(ByteStream(file, name))
         return {"rate": self._decoder.rate, "channels": self._decoder.channels, "frames": self._decoder.frames}
 
-    def _close(self) -> None:
-        if self._decoder is not None:
-            self._decoder.close()
-        self._decoder, self._parts = None, iter(())
-
 
 def serve() -> None:
-    """Answers requests from the standard input on the standard output until the other process is gone."""
-    import musgenre.audio.decoder  # noqa: F401 - what takes time, and memory, comes before the limits
+    """Handle requests from standard input, with answers on standard output, until the other process ends."""
+    import musgenre.audio.decoder  # noqa: F401 - imported before the limits apply
     from musgenre.core.errors import AudioError
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to both; the other one decides
-    channel = Channel(_taken(0, "rb"), _taken(1, "wb"))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes; the other one handles it
+    channel = Channel(_redirected(0, "rb"), _redirected(1, "wb"))
     _confine()
     server = _Server(channel)
     channel.send(ready=True)
-    with contextlib.suppress(EOFError, BrokenPipeError):  # the other process is gone: nobody is left to be told
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the other process has ended
         while True:
             request, _ = channel.receive()
             try:
-                answer, payload = server.answer(request)
+                answer, payload = server.handle(request)
             except AudioError as error:
                 channel.send(error=type(error).__name__, message=str(error))
             except (EOFError, BrokenPipeError):
                 raise
-            except Exception as error:  # noqa: BLE001 - told to the other process, which raises it
+            except Exception as error:  # noqa: BLE001 - sent to the other process, which raises it
                 channel.send(error="", message=repr(error)[:1000])
             else:
                 channel.send(payload, **answer)
 
 
-def _taken(descriptor: int, mode: str) -> Any:
-    """Opens one end of a pipe under another number, so that what C code prints does not come between."""
+def _redirected(descriptor: int, mode: str) -> Any:
+    """Open one end of a pipe under another descriptor, so that output of C code does not corrupt the messages."""
     file = os.fdopen(os.dup(descriptor), mode)
     with open(os.devnull, mode) as sink:
         os.dup2(sink.fileno(), descriptor)
@@ -169,5 +162,5 @@ def _confine() -> None:
     except ImportError:  # Windows has no such limits
         return
     for limit, most in (("RLIMIT_AS", MOST_MEMORY), ("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0)):
-        with contextlib.suppress(OSError, ValueError):  # macOS knows some of them by name only
+        with contextlib.suppress(OSError, ValueError):  # macOS does not support all of them
             resource.setrlimit(getattr(resource, limit), (most, most))

@@ -1,4 +1,4 @@
-"""How far a file is trusted: what is read of it at most, and where it is decoded."""
+"""Limits for files, and where they are decoded."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
-from musgenre.core.errors import AudioFileError, ParameterError
+from musgenre.core.errors import ParameterError
 
 if TYPE_CHECKING:
-    from musgenre.audio.subprocess_decoder import Processes
+    from musgenre.audio.subprocess_decoder import DecoderProcesses
 
 Decode = Literal["inline", "subprocess"]
 """Where files are decoded: in this process, or in another one."""
@@ -18,29 +18,28 @@ Decode = Literal["inline", "subprocess"]
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How far files are trusted that are read; one beyond a limit is an :class:`~musgenre.core.errors.AudioFileError`.
+    """Limits for files, and where they are decoded. A file beyond a limit raises AudioFileError.
 
-    The limits hold for files and file objects. Samples that are given as an array are in memory already. A file that
-    says how long it is, is refused before anything is decoded; another one where the limit is reached.
+    The limits apply to files and file objects, not to arrays. If the header of a file declares its length, the file is
+    rejected before anything is decoded, otherwise as soon as the limit is reached.
 
     Attributes:
-        max_duration_seconds: The longest file, in seconds; by default eleven hours.
-        max_channels: The most channels.
-        max_bytes: The largest file; by default 16 GiB, which holds those eleven hours as a WAV file in stereo.
-        decode: ``"inline"`` decodes in this process. ``"subprocess"`` has another process do it, which is handed the
-            file's bytes and hands back samples: a decoder that crashes or never ends costs that file alone. The process
-            stays warm, and lives as long as this object; where several threads read, there are several.
-        timeout_seconds: With ``"subprocess"``, how long the decoder may compute until it has the next ten seconds of
-            audio, or asks for more bytes.
+        max_duration_seconds: Maximum length in seconds; eleven hours by default.
+        max_channels: Maximum number of channels.
+        max_bytes: Maximum size; 16 GiB by default, which holds eleven hours of stereo WAV.
+        decode: ``"inline"`` decodes in this process. ``"subprocess"`` decodes in a worker process, which receives the
+            bytes of the file and returns samples: a decoder that crashes or hangs affects that file only. Worker
+            processes are reused and end with this object; there is one for each thread that reads.
+        timeout_seconds: With ``"subprocess"``, the time in seconds that the decoder may take for ten seconds of audio.
 
     Raises:
         ParameterError: A value is out of range.
 
     Example:
-        >>> ReadOptions(max_duration_seconds=600).check("song.wav", seconds=601.0)
-        Traceback (most recent call last):
-        ...
-        musgenre.core.errors.AudioFileError: song.wav: 601.0 seconds; at most 600 are read. Raise ...
+        >>> import musgenre
+        >>> short = ReadOptions(max_duration_seconds=600)
+        >>> musgenre.audio.load(([0.0] * 22_050, 22_050), sample_rate=22_050, reading=short).shape
+        (22050,)
     """
 
     max_duration_seconds: float = 39_600.0
@@ -59,36 +58,12 @@ class ReadOptions:
         if self.decode not in get_args(Decode):
             raise ParameterError(f"decode must be 'inline' or 'subprocess', not {self.decode!r}.")
 
-    def check(self, name: str, *, size: int = 0, channels: int = 0, seconds: float = 0.0) -> None:
-        """Compares what is known of a file with the limits.
-
-        Args:
-            name: What messages call the file.
-            size: Its bytes.
-            channels: Its channels.
-            seconds: Its length as far as it is known.
-
-        Raises:
-            AudioFileError: It is beyond a limit.
-        """
-        for unit, value, limit in (
-            ("bytes", size, "max_bytes"),
-            ("channels", channels, "max_channels"),
-            ("seconds", round(seconds, 1), "max_duration_seconds"),
-        ):
-            most = getattr(self, limit)
-            if value > most:
-                raise AudioFileError(
-                    f"{name}: {value} {unit}; at most {most} are read. Raise {limit} of ReadOptions if the file is "
-                    "to be trusted."
-                )
-
     @cached_property
-    def processes(self) -> Processes:
-        """The processes that decode; none is started before a file needs it.
+    def processes(self) -> DecoderProcesses:
+        """The worker processes; none is started before the first file is read.
 
         :meta private:
         """
-        from musgenre.audio.subprocess_decoder import Processes
+        from musgenre.audio.subprocess_decoder import DecoderProcesses
 
-        return Processes(timeout_seconds=self.timeout_seconds)
+        return DecoderProcesses(timeout_seconds=self.timeout_seconds)

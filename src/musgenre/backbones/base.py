@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -117,7 +117,7 @@ class Backbone(nn.Module, abc.ABC):
     expects: InputSpec
 
     @classmethod
-    def kept_weights(cls, name: str) -> Path | None:
+    def cached_weights(cls, name: str) -> Path | None:
         """Returns where named weights stand once they were downloaded, or ``None`` where no one file is known.
 
         Args:
@@ -148,7 +148,52 @@ class Backbone(nn.Module, abc.ABC):
         return nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)[0, 0]
 
 
-BACKBONES: Registry[Backbone] = Registry(
+@dataclass(frozen=True)
+class BackboneEntry:
+    """A registered backbone with the defaults that its factory declares.
+
+    Attributes:
+        name: Its name in the registry.
+        factory: Builds it from ``in_channels`` and keyword-only options.
+        default_feature: See :attr:`Backbone.default_feature`.
+        default_hidden: See :attr:`Backbone.default_hidden`.
+        named_weights: See :attr:`Backbone.named_weights`.
+        cached_weights: See :meth:`Backbone.cached_weights`.
+    """
+
+    name: str
+    factory: Callable[..., Backbone]
+    default_feature: Component
+    default_hidden: tuple[int, ...]
+    named_weights: tuple[str, ...]
+    cached_weights: Callable[[str], Path | None]
+
+
+class BackboneRegistry(Registry[Backbone]):
+    """Backbones by name, with the defaults that their factories declare."""
+
+    def entry(self, name: str) -> BackboneEntry:
+        """Returns a backbone's factory and defaults; a factory that is a plain function has those of :class:`Backbone`.
+
+        Raises:
+            UnknownNameError, PluginError: As :meth:`musgenre.core.registry.Registry.get`.
+
+        Example:
+            >>> BACKBONES.entry("vgg16").default_feature
+            Component(name='logmel', options={})
+        """
+        factory = self.get(name)
+        return BackboneEntry(
+            name,
+            factory,
+            Component.of(getattr(factory, "default_feature", Backbone.default_feature)),
+            getattr(factory, "default_hidden", Backbone.default_hidden),
+            getattr(factory, "named_weights", Backbone.named_weights),
+            getattr(factory, "cached_weights", Backbone.cached_weights),
+        )
+
+
+BACKBONES = BackboneRegistry(
     "backbone",
     group="musgenre.backbones",
     builtins={

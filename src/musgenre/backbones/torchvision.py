@@ -92,7 +92,7 @@ class TorchvisionFactory:
         """Builds the backbone; see :class:`TorchvisionBackbone`."""
         return TorchvisionBackbone(self.model, in_channels=in_channels, weights=weights)
 
-    def kept_weights(self, name: str) -> Path:
+    def cached_weights(self, name: str) -> Path:
         """Returns where torch.hub keeps the weights; see :class:`~musgenre.backbones.base.Backbone`."""
         return kept_imagenet(_published(self.model))
 

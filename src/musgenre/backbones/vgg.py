@@ -82,7 +82,7 @@ class VGG16(Backbone):
         return output
 
     @classmethod
-    def kept_weights(cls, name: str) -> Path:
+    def cached_weights(cls, name: str) -> Path:
         """Returns where torch.hub keeps the weights."""
         from torchvision.models import VGG16_Weights
 

@@ -92,7 +92,7 @@ class YAMNet(Backbone):
         return [self.stem, *self.groups]
 
     @classmethod
-    def kept_weights(cls, name: str) -> Path:
+    def cached_weights(cls, name: str) -> Path:
         """Returns where the official file stands in the user's cache."""
         return cache_directory(*CACHED)
 

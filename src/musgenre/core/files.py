@@ -1,4 +1,4 @@
-"""Files that are never half written."""
+"""Atomic writes and locks between processes."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a name beside ``path`` to write to; when the block ends well, that file takes the place of ``path``.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside ``path``, and renames it to ``path`` if the block succeeds.
 
-    When it does not, ``path`` is as it was and nothing is left beside it. Several processes may replace one file at a
-    time: the last one wins, whole.
+    If the block fails, ``path`` is unchanged and the temporary file is removed. Several processes may write one path
+    at the same time: the last one wins, and no reader sees a partial file.
+
+    Args:
+        path: The file to write; its directory must exist.
 
     Raises:
-        OSError: The file cannot take its place; errors of the block pass as they are.
+        OSError: The file cannot be renamed. Errors of the block are passed on.
 
     Example:
         >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "notes.txt"
-        ...     with replacing(path) as partial:
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     path = Path(directory) / "notes.txt"
+        ...     with atomic_write(path) as partial:
         ...         _ = partial.write_text("do re mi")
-        ...     path.read_text(), len(list(Path(folder).iterdir()))
+        ...     path.read_text(), len(list(Path(directory).iterdir()))
         ('do re mi', 1)
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
@@ -32,29 +35,29 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     finally:
-        # Where even this fails (a folder that is gone or read-only), the error that led here says more.
+        # If this fails as well (the directory is gone or read-only), the first error is more informative.
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def file_lock(lock: Path, *, wait: bool = True) -> Iterator[None]:
-    """Lets one process, and one thread of it, at a time do what the block does.
+def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Holds an exclusive lock between processes, and between threads of one process, during the block.
 
     Args:
-        lock: The file that they agree by, which is gone afterwards; its directory must be there.
-        wait: Whether the others wait for their turn, or get an error.
+        path: The lock file; its directory must exist. It is removed afterwards.
+        wait: Whether to wait for the lock if it is held, rather than to raise.
 
     Raises:
-        TimeoutError: Another is in the block, and ``wait`` is false.
-        OSError: The file cannot be made.
+        TimeoutError: The lock is held and ``wait`` is false.
+        OSError: The lock file cannot be created.
     """
     import filelock
 
-    with filelock.FileLock(lock, timeout=-1 if wait else 0):
+    with filelock.FileLock(path, timeout=-1 if wait else 0):
         try:
             yield
         finally:
-            # While the lock is held: whoever waits opens the file anew at each attempt.
+            # Removed while the lock is held: waiting processes open the file again at each attempt.
             with contextlib.suppress(OSError):
-                lock.unlink()
+                path.unlink()

@@ -1,113 +1,227 @@
-"""Threads for work that computes outside of Python: workers with one core each, and work done ahead of its use."""
+"""Threads: an iterator that computes items ahead, and workers in which PyTorch uses one core each.
+
+Nothing here waits in code that the garbage collector may run (a generator's ``finally``, ``__del__``, a weak
+reference's callback), since that code runs in any thread and at any time: a worker that waited there for a task of its
+own pool would wait forever. Abandoned tasks are cancelled and not joined.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import threading
+import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from musgenre.core.errors import ParameterError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+_END = object()
+_local = threading.local()  # ``task``: the task that this worker thread runs
 
-def ahead(items: Iterable[T], *, depth: int = 2) -> Generator[T, None, None]:
-    """Yields what an iterable yields, having a thread of its own compute the next few meanwhile.
+
+class Prefetcher(Iterator[T]):
+    """Iterates over items that one background thread computes ahead.
+
+    Used as a context manager, it waits at the end for the item that is being computed, so that the caller may close
+    what the items come from. If it is dropped, nothing waits: items that are not computed yet are cancelled, and the
+    thread ends.
 
     Args:
-        items: What is iterated over, all in that thread.
-        depth: How many are computed before they are asked for, at least 1.
+        items: Iterable that the thread iterates over.
+        depth: Number of items computed ahead, at least 1.
+
+    Raises:
+        ParameterError: ``depth`` is less than 1.
 
     Example:
-        >>> list(ahead(range(4)))
+        >>> with Prefetcher(range(4)) as items:
+        ...     list(items)
         [0, 1, 2, 3]
     """
-    iterator, end = iter(items), object()
-    with ThreadPoolExecutor(1) as thread:
-        waiting: deque[Future[T | object]] = deque(thread.submit(next, iterator, end) for _ in range(depth))
-        with _cancelled_at_the_end(waiting):
-            while (item := waiting.popleft().result()) is not end:
-                waiting.append(thread.submit(next, iterator, end))
-                yield item  # type: ignore[misc]
+
+    def __init__(self, items: Iterable[T], *, depth: int = 2) -> None:
+        if depth < 1:
+            raise ParameterError(f"depth must be at least 1, not {depth!r}.")
+        self._items = iter(items)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="musgenre-prefetch")
+        self._pending: deque[Future[T | object]] = deque()
+        for _ in range(depth):
+            self._submit()
+
+    def __next__(self) -> T:
+        """Return the next item; errors of the iterable are raised in its place.
+
+        Raises:
+            StopIteration: There are no more items.
+        """
+        if not self._pending:
+            raise StopIteration
+        item = self._pending.popleft().result()
+        if item is _END:
+            self.close()
+            raise StopIteration
+        self._submit()
+        return item  # type: ignore[return-value]
+
+    def __enter__(self) -> Prefetcher[T]:
+        """Return the iterator itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the iterator."""
+        self.close()
+
+    def close(self) -> None:
+        """Cancel the remaining items and wait for the one that is being computed."""
+        self._pending.clear()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self) -> None:
+        # A task refers weakly to the iterator: once nobody can ask for its item, it does nothing.
+        self._pending.append(self._executor.submit(_compute_next, weakref.ref(self)))
 
 
-@contextlib.contextmanager
-def one_core_workers(count: int) -> Iterator[Workers]:
-    """Gives threads in which PyTorch computes on one core each; they are kept for the next who asks.
+def _compute_next(reference: weakref.ref[Prefetcher[T]]) -> T | object:
+    prefetcher = reference()
+    return _END if prefetcher is None else next(prefetcher._items, _END)
 
-    Two threads that work on a window each are done sooner than two that share every window, for these have to wait
-    for one another several hundred times, and wait long where a third thread, such as the decoder's, wants the core.
+
+class WorkerPool:
+    """Applies a function to items in worker threads. Without an executor, it runs in the caller's thread.
 
     Args:
-        count: Number of threads; below 2 all work is done by the caller's own thread, when it is asked for.
+        executor: Threads that run the function.
+        max_pending: Number of items in progress at a time.
     """
-    if count < 2:
-        yield Workers()
-        return
+
+    def __init__(self, executor: ThreadPoolExecutor | None = None, *, max_pending: int = 1) -> None:
+        self._executor = executor
+        self._max_pending = max_pending
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether there are worker threads."""
+        return self._executor is not None
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Yield ``function(item)`` for each item, in order, with a bounded number of items in progress.
+
+        The items are taken in the caller's thread. After the first error, and when the iterator is closed or dropped,
+        tasks that have not started never start, and running tasks end at their next :func:`raise_if_cancelled`.
+
+        Raises:
+            RuntimeError: The iterator is continued in a forked process, which has none of its parent's threads.
+        """
+        if self._executor is None:
+            yield from map(function, items)
+            return
+        run = _Run(self._executor)
+        pending: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                pending.append(self._executor.submit(run.call, function, item))
+                if len(pending) == self._max_pending:
+                    yield run.result(pending.popleft())
+            while pending:
+                yield run.result(pending.popleft())
+        finally:
+            run.is_abandoned = True  # the garbage collector may close this generator, so no lock is taken here
+
+
+class _Run:
+    """What the tasks of one call of :meth:`WorkerPool.map` have in common."""
+
+    def __init__(self, executor: ThreadPoolExecutor) -> None:
+        self.is_abandoned = False
+        self._executor = executor
+        self._owner = os.getpid()
+
+    def call(self, function: Callable[[T], R], item: T) -> R:
+        if self.is_abandoned:
+            raise CancelledError
+        _local.task = self
+        try:
+            return function(item)
+        finally:
+            _local.task = None
+
+    def result(self, future: Future[R]) -> R:
+        if os.getpid() != self._owner:
+            raise RuntimeError("An iterator over predictions cannot be continued in a forked process; start a new one.")
+        return future.result()
+
+    def is_exiting(self) -> bool:
+        # An executor refuses tasks as soon as the interpreter shuts down, which then waits for those that run. The
+        # standard library has no other public sign of that moment.
+        try:
+            self._executor.submit(int)
+        except RuntimeError:
+            return True
+        return False
+
+
+def raise_if_cancelled() -> None:
+    """End the current task of a worker if its result is no longer wanted or the interpreter exits.
+
+    Long tasks call it between their steps. It does nothing in other threads.
+
+    Raises:
+        CancelledError: The task is cancelled.
+    """
+    task: _Run | None = getattr(_local, "task", None)
+    if task is not None and (task.is_abandoned or task.is_exiting()):
+        raise CancelledError
+
+
+def single_core_workers(count: int) -> WorkerPool:
+    """Return worker threads in which PyTorch uses one core each; later calls return the same threads.
+
+    Two threads that process one window each are faster than two threads that share every window, which synchronise
+    several hundred times, and wait long if another thread, such as a decoder's, occupies a core.
+
+    Args:
+        count: Number of threads. With fewer than 2, and in a worker thread itself, which must not wait for its own
+            pool, functions run in the caller's thread.
+    """
+    if count < 2 or getattr(_local, "task", None) is not None:
+        return WorkerPool()
     import torch
 
-    yield Workers(_pool(count, torch.get_num_threads()), pending=2 * count)
+    return WorkerPool(_executor(count, torch.get_num_threads()), max_pending=2 * count)
 
 
 @functools.cache
-def _pool(count: int, intra_op_threads: int) -> ThreadPoolExecutor:
-    """Returns threads that are kept: the memory and the plans of a thread that has computed before are warm."""
-    return ThreadPoolExecutor(count, initializer=_compute_on_one_core, initargs=(intra_op_threads,))
+def _executor(count: int, intra_op_threads: int) -> ThreadPoolExecutor:
+    """Return cached threads: PyTorch's memory and execution plans are warm in a thread that has computed before."""
+    return ThreadPoolExecutor(
+        count,
+        thread_name_prefix="musgenre-worker",
+        initializer=_compute_on_one_core,
+        initargs=(intra_op_threads,),
+    )
 
 
 # A forked process has none of its parent's threads.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_executor.cache_clear)
 
 
-class Workers:
-    """What :func:`one_core_workers` gives; by itself, nobody: all is done by whoever asks.
+def _compute_on_one_core(default: int) -> None:
+    """Set the number of PyTorch's threads to one for the calling thread only.
 
-    Attributes:
-        several: Whether there are threads.
+    ``torch.set_num_threads`` sets the number for the calling thread and the default for threads that start later;
+    another thread restores the default.
     """
-
-    def __init__(self, pool: Executor | None = None, *, pending: int = 0) -> None:
-        self._pool = pool
-        self._pending = pending
-        self.several = pool is not None
-
-    def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Yields ``work(item)`` for each item, in order; twice as many items as there are threads are held at a time.
-
-        The items are made in the caller's thread. The first error ends it; what has not begun by then never does.
-        """
-        if self._pool is None:
-            yield from map(work, items)
-            return
-        waiting: deque[Future[R]] = deque()
-        with _cancelled_at_the_end(waiting):
-            for item in items:
-                waiting.append(self._pool.submit(work, item))
-                if len(waiting) == self._pending:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-
-
-@contextlib.contextmanager
-def _cancelled_at_the_end(waiting: deque[Future[R]]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        wait([future for future in waiting if not future.cancel()])
-
-
-def _compute_on_one_core(elsewhere: int) -> None:
-    """Sets PyTorch's threads to one for the calling thread alone."""
     import torch
 
-    torch.get_num_threads()  # the first call in a thread sets that thread's number to the common one
-    torch.set_num_threads(1)  # this thread's number, and the common one, which threads to come start with
-    again = threading.Thread(target=torch.set_num_threads, args=(elsewhere,))
-    again.start()  # the common one as it was, from a thread whose own number concerns nobody
-    again.join()
+    torch.get_num_threads()  # the first call in a thread applies the default
+    torch.set_num_threads(1)
+    restore = threading.Thread(target=torch.set_num_threads, args=(default,))
+    restore.start()
+    restore.join()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import joblib  # type: ignore[import-untyped]
 
 from musgenre.core.errors import ParameterError
-from musgenre.core.registry import close_names
+from musgenre.core.registry import did_you_mean
 from musgenre.datasets.base import TrackDataset
 from musgenre.datasets.splits import check_split, group_folds
 from musgenre.evaluation.cross_validation_report import CrossValidationReport, summarise
@@ -113,8 +113,8 @@ class _Options:
             if name not in own | passed:
                 known = sorted(own | passed)
                 raise ParameterError(
-                    f"cross_validate() has no option {name!r}.{close_names(name, known)} All: {', '.join(known)}; what "
-                    "is learnt is the recipe's."
+                    f"cross_validate() has no option {name!r}.{did_you_mean(name, known)} All: {', '.join(known)}; "
+                    "what is learnt is the recipe's."
                 )
         run = {name: value for name, value in options.items() if name in passed}
         RunOptions(**run)  # refuses what is out of range

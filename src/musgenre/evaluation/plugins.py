@@ -7,7 +7,7 @@ from typing import Any
 
 import joblib  # type: ignore[import-untyped]
 
-from musgenre.backbones.base import BACKBONES, Backbone
+from musgenre.backbones.base import BACKBONES
 from musgenre.core.config import Component
 from musgenre.core.errors import PluginError
 from musgenre.core.registry import Registry
@@ -29,7 +29,7 @@ def packed(recipe: Recipe) -> list[Parcel]:
         PluginError: What is registered here cannot be pickled; or a plugin fails to import.
     """
     backbone = Component.of(recipe.backbone).name
-    default = getattr(BACKBONES.get(backbone), "default_feature", Backbone.default_feature)
+    default = BACKBONES.entry(backbone).default_feature
     feature = Component.of(recipe.feature or default).name
     return [_pack(kind, name) for kind, name in (("backbone", backbone), ("feature", feature)) if _is_here(kind, name)]
 

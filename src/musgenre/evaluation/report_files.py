@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from musgenre.core import config as specs
 from musgenre.core.errors import ConfigError, ParameterError
-from musgenre.core.files import replacing
+from musgenre.core.files import atomic_write
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -77,7 +77,7 @@ def write_text(path: Path, text: str) -> None:
         ParameterError: The directory is missing, full or read-only.
     """
     try:
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ParameterError(f"The report cannot be written to {str(path)!r}: {error.strerror or error}.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from musgenre.audio import AudioSource, AudioWindows
 from musgenre.core.config import ModelConfig, Prediction
 from musgenre.core.errors import ParameterError
 from musgenre.core.registry import unknown_name
-from musgenre.models.hearing import batch_size_for
+from musgenre.models.inference import batch_size_for
 from musgenre.models.network import GenreNetwork
 
 if TYPE_CHECKING:
@@ -146,7 +147,8 @@ class Explainer:
         number = int(shares.argmax()) if window is None else window
         if not 0 <= number < len(shares):
             raise ParameterError(f"window must be from 0 to {len(shares) - 1} in this song, not {window!r}.")
-        start, samples = next(islice(AudioWindows(source, self.config.audio), number, None))
+        with contextlib.closing(iter(AudioWindows(source, self.config.audio))) as windows:
+            start, samples = next(islice(windows, number, None))
         with torch.inference_mode(mode=False):
             saliency, picture = self.saliency(torch.from_numpy(samples), target=index)
         bins_hz = self.network.feature.bins_hz()

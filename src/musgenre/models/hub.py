@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: models come from there, and go there."""
+"""Downloads from and uploads to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _log = logging.getLogger(__name__)
 
 
 class HubOptions(TypedDict, total=False):
-    """What may be said of a model on the hub; all of it can be left out, and the names are the hub's own.
+    """Options for loading a model from the Hub, with the Hub's own names; all are optional.
 
-    The environment variable ``HF_HUB_OFFLINE=1`` means ``local_files_only`` everywhere, ``HF_TOKEN`` and ``HF_HOME``
-    stand for ``token`` and for the folder of ``cache_dir``.
+    The environment variable ``HF_HUB_OFFLINE=1`` sets ``local_files_only`` everywhere; ``HF_TOKEN`` and ``HF_HOME`` set
+    the token and the cache directory.
 
     Attributes:
         revision: Branch, tag or commit.
-        cache_dir: Where downloads are kept, in place of the cache that all of the hub's libraries share.
-        token: Who asks, for private models; by default what ``hf auth login`` stored, and ``False`` sends none.
-        local_files_only: Whether the model must be in the cache already.
+        cache_dir: Directory of the downloads; by default the cache that all libraries of the Hub share.
+        token: Access token for private models; by default the one that ``hf auth login`` stored, ``False`` sends none.
+        local_files_only: Whether to use only files that are already in the cache.
     """
 
     revision: str | None
@@ -40,22 +40,22 @@ def download(
     token: str | bool | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """Returns the folder in the cache with a model's files, downloading those that are not there.
+    """Returns the cache directory with a model's files, downloading those that are missing.
 
     Args:
-        name: The hub id, ``"org/name"``.
-        files: The names of the files; no other is downloaded.
-        revision: See :class:`HubOptions`, as for the others.
-        cache_dir: See there.
-        token: See there.
-        local_files_only: See there.
+        name: The Hub id, ``"org/name"``.
+        files: Names of the files; no others are downloaded.
+        revision: See :class:`HubOptions`.
+        cache_dir: See :class:`HubOptions`.
+        token: See :class:`HubOptions`.
+        local_files_only: See :class:`HubOptions`.
 
     Raises:
-        WeightsError: There is no such model or revision, it may not be seen, or the hub cannot be reached.
+        WeightsError: There is no such model or revision, access is denied, or the Hub cannot be reached.
     """
     import huggingface_hub
 
-    _log.info("Looking for the model %r, revision %s, on the hub or in its cache.", name, revision or "main")
+    _log.info("Looking up the model %r, revision %s, on the Hub or in its cache.", name, revision or "main")
     try:
         directory = huggingface_hub.snapshot_download(
             name,
@@ -66,57 +66,58 @@ def download(
             allow_patterns=files,
         )
     except Exception as error:
-        # Besides its own errors the hub's client lets those of its HTTP library through, which differ by version.
+        # The Hub's client also raises errors of its HTTP library, whose types depend on the version.
         raise WeightsError(
-            f"The model {name!r} (revision {revision or 'main'}) is not to be had from the hub: {_reason(error)} Check "
-            "the name, the revision and the network (and the token, where the model is private), or name a local "
-            "directory."
+            f"The model {name!r} (revision {revision or 'main'}) could not be downloaded from the Hub: "
+            f"{_first_line(error)} Check the name, the revision and the network (and the token, if the model is "
+            "private), or give a local directory."
         ) from error
     return Path(directory)
 
 
-def upload(
+def upload(  # noqa: PLR0913 - all but one are keywords
     folder: Path,
     *,
     name: str,
     message: str,
-    private: bool | None,
-    token: str | bool | None,
-    target: tuple[str | None, bool],
+    private: bool | None = None,
+    token: str | bool | None = None,
+    branch: str | None = None,
+    create_pr: bool = False,
 ) -> str:
-    """Puts the files of a folder on the hub in one commit, in a repository that is made if it is not there.
+    """Uploads the files of a directory to the Hub in one commit, creating the repository if necessary.
 
     Args:
-        folder: The folder.
-        name: The hub id, ``"org/name"``, or a name alone for one's own account.
-        message: The commit's message.
-        private: Whether a new repository can be seen by its owners only; ``None`` leaves it to the organisation.
-        token: Who writes; see :class:`HubOptions`.
-        target: The branch, ``None`` for the main one, and whether a pull request is opened in place of a commit.
+        folder: The directory.
+        name: The Hub id, ``"org/name"``, or a name alone for one's own account.
+        message: The commit message.
+        private: Whether a new repository is private; ``None`` uses the organisation's default.
+        token: Access token with write permission; see :class:`HubOptions`.
+        branch: The branch; ``None`` for the main branch.
+        create_pr: Whether to open a pull request instead of committing.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
 
     Raises:
-        WeightsError: The hub cannot be reached, or refuses.
+        WeightsError: The Hub cannot be reached, or refuses the upload.
     """
     import huggingface_hub
 
-    branch, create_pr = target
     try:
         api = huggingface_hub.HfApi(token=token)
-        found = str(api.create_repo(name, private=private, exist_ok=True).repo_id)
-        _log.info("Uploading %s to the hub as %r.", ", ".join(sorted(os.listdir(folder))), found)
+        repository = str(api.create_repo(name, private=private, exist_ok=True).repo_id)
+        _log.info("Uploading %s to the Hub as %r.", ", ".join(sorted(os.listdir(folder))), repository)
         commit = api.upload_folder(
-            repo_id=found, folder_path=folder, commit_message=message, revision=branch, create_pr=create_pr
+            repo_id=repository, folder_path=folder, commit_message=message, revision=branch, create_pr=create_pr
         )
     except Exception as error:
         raise WeightsError(
-            f"The model cannot be put on the hub as {name!r}: {_reason(error)} Check the name, the network, and that "
-            "the token may write there ('hf auth login', or token=...)."
+            f"The model could not be uploaded to the Hub as {name!r}: {_first_line(error)} Check the name, the "
+            "network, and that the token has write permission ('hf auth login', or token=...)."
         ) from error
     return str(commit.commit_url)
 
 
-def _reason(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,7 +1,8 @@
-"""What is checked of a model's files before they are used, since anybody may have made them.
+"""Validates untrusted model files before they are used.
 
-A model chooses among the registered parts and gives numbers. So what it could do is ask for memory, lead to other
-files, or be a pickle; here each is refused, before memory is taken, a link followed or a byte of a pickle read.
+A model selects registered features and backbones and supplies tensors. It could still request too much memory, link
+to files outside its directory, or contain a pickle. Each is refused before memory is allocated, a link is followed or
+a pickle is read.
 """
 
 from __future__ import annotations
@@ -19,171 +20,176 @@ from musgenre.core.config import ModelConfig
 from musgenre.core.errors import ConfigError, MusgenreError, WeightsError
 from musgenre.models.network import GenreNetwork
 
-PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
-"""Suffixes of files that Python runs when it reads them."""
+PICKLE_SUFFIXES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
+"""Suffixes of files that can run code when Python loads them."""
 
-LARGEST_CONFIG = 2**22
-"""Bytes of ``config.json``; a real one has a few thousand."""
+MAX_CONFIG_BYTES = 2**22
+"""Maximum size of ``config.json``; a real one has a few thousand bytes."""
 
-LARGEST_HEADER = 2**22
-"""Bytes of the header of ``model.safetensors``, which is about a hundred a tensor."""
+MAX_HEADER_BYTES = 2**22
+"""Maximum size of the header of ``model.safetensors``, which takes about a hundred bytes per tensor."""
 
-LARGEST_PICTURE = 2**24
-"""Values that a feature gives for one window; the default model's have 16,640."""
+MAX_FEATURE_VALUES = 2**24
+"""Maximum number of feature values per window; the default model has 16,640."""
 
 SPARE_BYTES = 2**29
-"""What building a network may take beside its weights: windows of spectra, and layers that are cut off, as VGG-16's."""
+"""Memory that building may take beside the weights: FFT windows, and output layers that are removed, as VGG-16's."""
 
 BACKBONE_BYTES = 2**31
-"""What a backbone may take whose weights are elsewhere."""
+"""Memory for a backbone whose weights are not in the model's file."""
 
 
 def refuse_pickle(path: Path) -> None:
-    """Refuses a file that is a pickle by its name.
+    """Refuses a path with the suffix of a pickle.
 
     Raises:
-        WeightsError: It is one.
+        WeightsError: The suffix is one of :data:`PICKLE_SUFFIXES`.
     """
-    if path.suffix.lower() in PICKLES:
+    if path.suffix.lower() in PICKLE_SUFFIXES:
         raise WeightsError(
-            f"'{path}' is a pickle by its name, which can run any code when it is read: musgenre reads models from a "
-            "directory with config.json and model.safetensors only. Ask its maker for that, or save the model again "
-            "with save_pretrained."
+            f"'{path}' is a pickle by its suffix, which can run any code when it is loaded: musgenre loads models from "
+            "a directory with config.json and model.safetensors only. Ask the author for that format, or save the "
+            "model again with save_pretrained."
         )
 
 
-def required(path: Path, *, what: str, links: bool = False) -> Path:
-    """Checks that a file of a model is there, is a file, and lies in the model's directory.
+def require_file(path: Path, *, content: str, allow_links: bool = False) -> Path:
+    """Returns the path of a model's file, if it is a regular file inside the model's directory.
 
     Args:
         path: The file.
-        what: What the directory lacks without it.
-        links: Whether it may be a link to anywhere, as in a package whose installer links its files.
+        content: What the file contains, for the message.
+        allow_links: Whether it may link to any other directory, as in a package whose installer links its files.
 
     Raises:
-        WeightsError: It is not so.
+        WeightsError: The file is missing, is not a regular file, or links out of the directory.
     """
     if not os.path.lexists(path):
-        found = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix.lower() in PICKLES)
-        pickles = f" {found[0]!r} is a pickle, which can run any code and is not read." if found else ""
-        raise WeightsError(f"'{path.parent}' holds no {what}: there is no {path.name} in it.{pickles}")
-    # realpath, because Path.resolve() raises a RuntimeError where links lead in a circle.
+        found = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix.lower() in PICKLE_SUFFIXES)
+        pickles = f" {found[0]!r} is a pickle, which can run any code and is not loaded." if found else ""
+        raise WeightsError(f"'{path.parent}' contains no {content}: {path.name} is missing.{pickles}")
+    # realpath, because Path.resolve() raises a RuntimeError if links form a cycle.
     target, home = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
     allowed = [home]
-    if home.parent.name == "snapshots":  # the hub's cache keeps the files of all revisions in one folder beside them
+    if home.parent.name == "snapshots":  # the Hub's cache stores the files of all revisions in a sibling directory
         allowed.append(home.parent.parent / "blobs")
-    if not (links or any(target.is_relative_to(folder) for folder in allowed)):
+    if not (allow_links or any(target.is_relative_to(directory) for directory in allowed)):
         raise WeightsError(
-            f"'{path}' is a link out of the model's directory, to '{target}': put a copy of that file in its place if "
+            f"'{path}' links out of the model's directory, to '{target}': replace the link by a copy of that file if "
             "you trust the model."
         )
     if not path.is_file():
-        raise WeightsError(f"'{path}' cannot be read: it is no file.")
+        raise WeightsError(f"'{path}' cannot be read: it is not a regular file.")
     return path
 
 
-def read_text(path: Path) -> str:
-    """Returns what stands in ``config.json``.
+def read_config_text(path: Path) -> str:
+    """Returns the text of ``config.json``.
 
     Raises:
-        OSError: It cannot be read.
-        ConfigError: It is too large.
-        UnicodeDecodeError: It is no text.
+        OSError: The file cannot be read.
+        ConfigError: The file is too large.
+        UnicodeDecodeError: The file is not UTF-8 text.
     """
     with path.open("rb") as file:
-        data = file.read(LARGEST_CONFIG + 1)
-    if len(data) > LARGEST_CONFIG:
-        raise ConfigError(f"'{path}' has more than {LARGEST_CONFIG:,} bytes; a configuration has a few thousand.")
+        data = file.read(MAX_CONFIG_BYTES + 1)
+    if len(data) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"'{path}' has more than {MAX_CONFIG_BYTES:,} bytes; a configuration has a few thousand.")
     return data.decode()
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the tensors in ``model.safetensors`` from its header alone.
+    """Returns the shapes of the tensors in ``model.safetensors``, reading only its header.
 
     Raises:
         WeightsError: The header is too long.
-        SafetensorError, OSError: It is damaged or cannot be read.
+        SafetensorError, OSError: The file is damaged or cannot be read.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-    if LARGEST_HEADER < length <= path.stat().st_size:
-        raise WeightsError(f"'{path}' has a header of {length:,} bytes; at most {LARGEST_HEADER:,} are read.")
+    if MAX_HEADER_BYTES < length <= path.stat().st_size:
+        raise WeightsError(f"'{path}' has a header of {length:,} bytes; the maximum is {MAX_HEADER_BYTES:,}.")
     with safe_open(path, framework="pt") as tensors:
         return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
 
 
-def build(config: ModelConfig, *, shapes: dict[str, tuple[int, ...]], pretrained: bool) -> GenreNetwork:
-    """Builds the network of a configuration that anybody may have written.
+def build_network(config: ModelConfig, *, shapes: dict[str, tuple[int, ...]], pretrained: bool) -> GenreNetwork:
+    """Builds the network of an untrusted configuration.
 
     Args:
         config: The configuration.
-        shapes: Of the tensors that the file of weights holds, which say how much memory the network needs.
-        pretrained: As for :meth:`GenreNetwork.from_config <musgenre.models.network.GenreNetwork.from_config>`.
+        shapes: Shapes of the tensors in the weights file, which bound the memory that the network needs.
+        pretrained: See :meth:`GenreNetwork.from_config <musgenre.models.network.GenreNetwork.from_config>`.
 
     Raises:
-        ConfigError: It cannot be built, or asks for more memory than its weights account for.
+        ConfigError: The network cannot be built, or needs more memory than its weights account for.
         UnknownNameError, PluginError, ParameterError, WeightsError: As ``GenreNetwork.from_config``.
     """
-    held = 4 * sum(map(math.prod, shapes.values()))
+    weights_bytes = 4 * sum(map(math.prod, shapes.values()))
     try:
-        with _Budget(2 * held + SPARE_BYTES + BACKBONE_BYTES * pretrained):
+        with _MemoryBudget(2 * weights_bytes + SPARE_BYTES + BACKBONE_BYTES * pretrained):
             network = GenreNetwork.from_config(config, pretrained=pretrained)
-        picture = network.feature.out_shape(config.audio.window_samples)
-        if not 0 < math.prod(picture) <= LARGEST_PICTURE:
+        shape = network.feature.out_shape(config.audio.window_samples)
+        if not 0 < math.prod(shape) <= MAX_FEATURE_VALUES:
             raise ConfigError(
-                f"The feature {config.feature.name!r} with {config.feature.options} makes a picture of {picture} of "
-                f"each window; from 1 to {LARGEST_PICTURE:,} values are possible."
+                f"The feature {config.feature.name!r} with {config.feature.options} has the shape {shape} for each "
+                f"window; it must have 1 to {MAX_FEATURE_VALUES:,} values."
             )
     except MusgenreError:
         raise
     except Exception as error:
-        # Options of the wrong type end in whatever the part makes of them.
+        # Options of the wrong type raise errors of any type.
         raise ConfigError(
-            f"No network can be built of the feature {config.feature} and the backbone {config.backbone}: {error!r}."
+            f"No network can be built from the feature {config.feature} and the backbone {config.backbone}: {error!r}."
         ) from error
     return network
 
 
-class _Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's class has no types
-    """Counts the bytes of every tensor that is made from nothing, and refuses before too many are taken."""
+class _MemoryBudget(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's class has no annotations
+    """Counts the bytes of every new tensor, and raises before an allocation would exceed the budget.
 
-    def __init__(self, most: int) -> None:
+    ``torch.device("meta")`` is no replacement. Features that read values while they are built fail on it, it loads
+    PyTorch's compiler, which takes longer than building, and it does not bound what is then built on the CPU.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._most = most
-        self._taken = 0
+        self._max_bytes = max_bytes
+        self._used_bytes = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # PyTorch would load its compiler, which takes half as long as PyTorch itself, to keep it away from this.
+        # Private API: the default loads PyTorch's compiler, which takes half as long as loading PyTorch. A test fails
+        # if the method has no effect.
         return False
 
     def __torch_dispatch__(self, *call: Any) -> Any:
         func, _, args, kwargs = (*call, None)[:4]
         kwargs = kwargs or {}
-        named = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
-        # What is told the device has no tensor to take it from.
-        makes = any(argument.name == "device" for argument in func._schema.arguments)
-        if makes and not any(isinstance(value, torch.Tensor) for value in args):
-            shape = _shape(named)
+        names = [argument.name for argument in func._schema.arguments]
+        # Functions with a device parameter and no input tensor create a tensor.
+        if "device" in names and not any(isinstance(value, torch.Tensor) for value in args):
+            named = dict(zip(names, args, strict=False)) | kwargs
+            shape = _requested_shape(named)
             if shape is None:
                 shape = tuple(func(*args, **{**kwargs, "device": torch.device("meta")}).shape)
-            # Integers that are not told their type take twice as much as is counted: the bound is not that narrow.
-            self._take(shape, dtype=named.get("dtype") or torch.get_default_dtype())
+            # Integer tensors without an explicit type need twice as much; the budget is not that precise.
+            self._allocate(shape, dtype=named.get("dtype") or torch.get_default_dtype())
         return func(*args, **kwargs)
 
-    def _take(self, shape: tuple[int, ...], *, dtype: torch.dtype) -> None:
-        self._taken += math.prod(shape) * dtype.itemsize
-        if self._taken > self._most:
+    def _allocate(self, shape: tuple[int, ...], *, dtype: torch.dtype) -> None:
+        self._used_bytes += math.prod(shape) * dtype.itemsize
+        if self._used_bytes > self._max_bytes:
             raise ConfigError(
-                f"The configuration asks for tensors of more than {self._most:,} bytes, far beyond its weights: the "
-                f"one of shape {shape} is not made. It is damaged, or made to fill the memory."
+                f"The configuration requests tensors of more than {self._max_bytes:,} bytes, far beyond its weights: "
+                f"the tensor of shape {shape} is not allocated. The model is damaged or malicious."
             )
 
 
-def _shape(named: dict[str, Any]) -> tuple[int, ...] | None:
-    """Returns the shape that an operation's arguments ask for, where it can be told from their names.
+def _requested_shape(named: dict[str, Any]) -> tuple[int, ...] | None:
+    """Returns the shape that the arguments of an operation request, or ``None`` if their names do not define it.
 
-    PyTorch could always tell, but loads its compiler for some, which takes half as long as PyTorch itself.
+    The meta device always returns the shape, but loads PyTorch's compiler for some operations.
     """
     if "size" in named:
         return tuple(named["size"])

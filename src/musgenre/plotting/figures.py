@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from musgenre.core.errors import ParameterError
-from musgenre.core.files import replacing
+from musgenre.core.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """
     target = Path(path)
     try:
-        with replacing(target) as partial:
+        with atomic_write(target) as partial:
             figure.savefig(partial, format="png")
     except OSError as error:
         raise ParameterError(f"The picture cannot be written to {str(target)!r}: {error.strerror or error}.") from error

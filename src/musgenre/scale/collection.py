@@ -13,8 +13,7 @@ import numpy as np
 
 from musgenre.core.errors import ParameterError
 from musgenre.models.classifier import GenreClassifier
-from musgenre.models.compiled import fused
-from musgenre.models.hearing import batch_size_for
+from musgenre.models.inference import batch_size_for, fused
 from musgenre.scale.batches import predict_batch
 from musgenre.scale.decoding import decode_table
 from musgenre.scale.dependencies import needed
@@ -218,7 +217,7 @@ def _connected() -> Iterator[None]:
 
 def _plan(place: Output, classifier: GenreClassifier, *, options: CollectionOptions) -> str:
     revision = place.schema.metadata[b"musgenre.revision"].decode()
-    windows = options.batch_size or f"{batch_size_for(classifier.device, shared=False)} (64 on a GPU)"
+    windows = options.batch_size or f"{batch_size_for(classifier.device, is_shared=False)} (64 on a GPU)"
     workers = options.workers or "one actor a GPU, or one a CPU where there is none"
     return "\n".join(
         [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from musgenre.audio import blocks
 from musgenre.audio.options import ReadOptions
+from musgenre.audio.windows import ClosingIterator
 from musgenre.core.errors import MusgenreError
 from musgenre.scale.dependencies import needed
 from musgenre.scale.filesystems import opened
@@ -102,7 +103,7 @@ def told(error: BaseException) -> dict[str, str]:
     return {"kind": type(error).__name__, "message": " ".join(str(error).split())}
 
 
-def _joined(parts: Generator[Samples, None, None], *, limit_bytes: int) -> Samples | None:
+def _joined(parts: ClosingIterator[Samples], *, limit_bytes: int) -> Samples | None:
     joined: list[Samples] = []
     with contextlib.closing(parts):
         for part in parts:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from musgenre.core.errors import ParameterError
-from musgenre.core.registry import close_names
+from musgenre.core.registry import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +61,12 @@ class CollectionOptions:
             >>> CollectionOptions.of({"embeding": True})  # doctest: +ELLIPSIS
             Traceback (most recent call last):
             ...
-            musgenre.core.errors.ParameterError: predict_collection() has no option 'embeding'. Close: embedding. ...
+            musgenre.core.errors.ParameterError: predict_collection() has no option 'embeding'. Did you mean ...
         """
         known = [field.name for field in dataclasses.fields(cls)]
         for name in given:
             if name not in known:
-                told = f"{close_names(name, known)} All: {', '.join(known)}."
+                told = f"{did_you_mean(name, known)} All: {', '.join(known)}."
                 raise ParameterError(f"predict_collection() has no option {name!r}.{told}")
         return cls(**given)
 

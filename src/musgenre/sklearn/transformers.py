@@ -16,7 +16,7 @@ from torch import Tensor
 from musgenre.core.config import AudioSpec, Component
 from musgenre.features.base import FEATURES, FeatureExtractor
 from musgenre.models.classifier import GenreClassifier
-from musgenre.models.songs import Listener, Song
+from musgenre.models.inference import Inference
 from musgenre.sklearn.inputs import as_sources, check_names, read_input
 
 Floats = npt.NDArray[np.float64]
@@ -123,16 +123,17 @@ class FeatureTransformer(_Songs):
         check_is_fitted(self)
         songs = read_input(self, X, sample_rate=self.sample_rate, reset=False)
         sources = as_sources(songs, sample_rate=self.sample_rate)
-        listener = Listener(audio=self._audio(), device=self._device())
-        return np.stack(list(listener.ask_each(sources, self._vector)))
+        inference: Inference[Floats] = Inference(
+            make_function=lambda: self._vectors,
+            finish=lambda outputs: outputs.values.mean(axis=0),
+            audio=self._audio(),
+            device=self._device(),
+        )
+        return np.stack(list(inference.run_each(sources)))
 
-    def _vector(self, song: Song) -> Floats:
-        def vectors(batch: Tensor) -> Tensor:
-            feature: Tensor = self.extractor_(batch)
-            return feature.mean(dim=-1).flatten(start_dim=1)
-
-        mean: Floats = song.answers(vectors)[1].mean(axis=0)
-        return mean
+    def _vectors(self, batch: Tensor) -> Tensor:
+        feature: Tensor = self.extractor_(batch)
+        return feature.mean(dim=-1).flatten(start_dim=1)
 
     def _names(self) -> Sequence[str]:
         extractor: FeatureExtractor = self.extractor_

@@ -78,7 +78,7 @@ def check_backbone(
         The backbone 'vgg16-slim' keeps the contract: 8 checks.
     """
     component = Component.of(backbone)
-    default: str | Component = getattr(BACKBONES.get(component.name), "default_feature", Backbone.default_feature)
+    default = BACKBONES.entry(component.name).default_feature
     used = Component.of(feature or default)
     audio = AudioSpec(sample_rate, window_seconds=window_seconds, hop_seconds=window_seconds)
     with common.seeded():

@@ -132,8 +132,5 @@ class _Pool(Backbone):
 @contextlib.contextmanager
 def pool() -> Iterator[str]:
     """Registers a backbone that takes any feature, and gives its name; it is gone afterwards."""
-    BACKBONES.register(_POOL)(_Pool)
-    try:
+    with BACKBONES.temporary(_POOL, _Pool):
         yield _POOL
-    finally:
-        BACKBONES.unregister(_POOL)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from musgenre.core.errors import ContractError, ParameterError
-from musgenre.core.registry import close_names
+from musgenre.core.registry import did_you_mean
 
 C = TypeVar("C")
 Check = Callable[[C], Iterator[str]]
@@ -108,7 +108,7 @@ def raised(error: Exception) -> str:
 def _known(skip: Iterable[str], names: Sequence[str]) -> None:
     for name in skip:
         if name not in names:
-            close = close_names(name, names)
+            close = did_you_mean(name, names)
             raise ParameterError(f"There is no check {name!r} to skip.{close} All: {', '.join(names)}.")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musgenre.core.errors import DatasetError, MusgenreError
-from musgenre.core.files import replacing
+from musgenre.core.files import atomic_write
 from musgenre.datasets.base import DatasetWarning
 
 Rows: TypeAlias = npt.NDArray[np.float32]
@@ -98,7 +98,7 @@ def _write(path: Path, blocks: Iterable[Rows], *, shape: tuple[int, ...]) -> Non
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
     checksum = 0
-    with replacing(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         for data in itertools.chain(
             [header.getbuffer()], (np.ascontiguousarray(block, "<f4").data for block in blocks)
         ):

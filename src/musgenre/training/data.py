@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from musgenre.core.threads import ahead
+from musgenre.core.threads import Prefetcher
 from musgenre.datasets.windows import TrackWindows
 from musgenre.training.config import FinetuneConfig
 from musgenre.training.embedding_cache import EmbeddedWindows
@@ -90,7 +90,7 @@ class _AheadLoader(DataLoader[Any]):
     """A loader that works in a thread, two batches ahead."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # PyTorch promises an iterator of its own kind
-        return ahead(super().__iter__())
+        return Prefetcher(super().__iter__())
 
 
 class _Shuffled(DistributedSampler[Any]):

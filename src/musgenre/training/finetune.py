@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from musgenre.backbones.base import BACKBONES, Backbone
+from musgenre.backbones.base import BACKBONES
 from musgenre.core.config import Component, ModelConfig, to_dict
 from musgenre.core.errors import DatasetError, MusgenreError, ParameterError, TrainingError
 from musgenre.datasets.base import TrackDataset
@@ -249,17 +249,14 @@ def _describe(
     feature: str | Component | None,
     config: FinetuneConfig,
 ) -> ModelConfig:
-    factory = BACKBONES.get(backbone.name)
-    # A function that is registered in place of a class has no defaults of its own.
-    default_feature = getattr(factory, "default_feature", Backbone.default_feature)
-    default_hidden = getattr(factory, "default_hidden", Backbone.default_hidden)
+    entry = BACKBONES.entry(backbone.name)
     return ModelConfig(
         name=config.name or f"{backbone.name}-{train.name}",
         labels=train.labels,
         audio=config.audio,
-        feature=Component.of(feature or default_feature),
+        feature=Component.of(feature or entry.default_feature),
         backbone=backbone,
-        hidden=default_hidden if config.hidden is None else config.hidden,
+        hidden=entry.default_hidden if config.hidden is None else config.hidden,
         dropout=config.dropout,
         split=f"trained on {_words(train)}; stopped by {_words(valid)}" if valid else f"trained on {_words(train)}",
         library_version=importlib.metadata.version("musgenre"),

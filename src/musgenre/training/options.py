@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from musgenre.core.errors import ParameterError
-from musgenre.core.registry import close_names
+from musgenre.core.registry import did_you_mean
 from musgenre.training.config import FinetuneConfig
 
 if TYPE_CHECKING:
@@ -102,14 +102,14 @@ def sort_options(options: dict[str, Any], config: FinetuneConfig | None) -> tupl
         >>> sort_options({"epoch": 1}, None)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        musgenre.core.errors.ParameterError: finetune() has no option 'epoch'. Close: epochs, head_epochs. All: ...
+        musgenre.core.errors.ParameterError: finetune() has no option 'epoch'. Did you mean 'epochs' or ...
     """
     run_names = {field.name for field in dataclasses.fields(RunOptions)}
     config_names = {field.name for field in dataclasses.fields(FinetuneConfig)}
     known = sorted(run_names | config_names | {"preset"})
     for name in options:
         if name not in known:
-            told = f"{close_names(name, known)} All: {', '.join(known)}."
+            told = f"{did_you_mean(name, known)} All: {', '.join(known)}."
             raise ParameterError(f"finetune() has no option {name!r}.{told}")
     run = RunOptions(**{name: value for name, value in options.items() if name in run_names})
     learnt = {name: value for name, value in options.items() if name in config_names - run_names}

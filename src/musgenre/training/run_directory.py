@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from musgenre.core.errors import ConfigError, MusgenreError, ParameterError
-from musgenre.core.files import replacing
+from musgenre.core.files import atomic_write
 from musgenre.training.distributed import rank
 
 _IDENTITY, _PROGRESS, _TABLE = "run.json", "progress.json", "history.csv"
@@ -114,7 +114,7 @@ class RunDirectory:
         with self._keeping():
             rows = progress["history"]
             columns = dict.fromkeys(name for row in rows for name in row)
-            with replacing(self.path / _TABLE) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+            with atomic_write(self.path / _TABLE) as partial, partial.open("w", newline="", encoding="utf-8") as file:
                 table = csv.DictWriter(file, list(columns))
                 table.writeheader()
                 table.writerows(rows)
@@ -129,13 +129,13 @@ class RunDirectory:
 
     def keep_best(self, epoch: int, weights: dict[str, Tensor]) -> None:
         """Writes the weights after an epoch; :meth:`keep_progress` makes them the best."""
-        with self._keeping(), replacing(self._best(epoch)) as partial:
+        with self._keeping(), atomic_write(self._best(epoch)) as partial:
             save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, partial)
 
     @contextlib.contextmanager
     def replacing_last(self, number: int) -> Iterator[Path]:
         """Gives the name to write a stage's checkpoint to; that of the stage before is removed afterwards."""
-        with self._keeping(), replacing(self.last(number)) as partial:
+        with self._keeping(), atomic_write(self.last(number)) as partial:
             yield partial
         self.last(number - 1).unlink(missing_ok=True)
 
@@ -154,7 +154,7 @@ class RunDirectory:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from torch import nn
 import musgenre
 from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.core.errors import ParameterError
-from musgenre.models.compiled import Inference, fused
+from musgenre.models.inference import CompiledNetwork, fused
 
 RATE = 8_000
 FEATURE = Component("logmel", {"n_fft": 256, "hop_length": 128, "n_mels": 32, "f_min_hz": 50.0, "f_max_hz": 3900.0})
@@ -165,14 +165,14 @@ class TestOnnx:
         assert quick.runtime == "onnx"
         found, expected = quick.predict(song), classifier.predict(song)
         np.testing.assert_allclose(found.windows.probabilities, expected.windows.probabilities, atol=1e-4)
-        made = quick._inference.of(quick.network)
-        assert quick._inference.of(quick.network) is made
+        made = quick._compiled.compiled(quick.network)
+        assert quick._compiled.compiled(quick.network) is made
         quick.runtime = "torch"
         assert quick.predict(song).probabilities == expected.probabilities
 
     @pytest.mark.parametrize("runtime", ["tensorrt", None, ""])
     def test_an_unknown_runtime_is_refused(self, classifier, runtime):
         with pytest.raises(ParameterError, match="'torch' or 'onnx'"):
-            Inference(window_samples=100, runtime=runtime)
+            CompiledNetwork(window_samples=100, runtime=runtime)
         with pytest.raises(ParameterError, match="'torch' or 'onnx'"):
             classifier.runtime = runtime
