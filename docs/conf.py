@@ -77,10 +77,7 @@ nitpick_ignore = [
         ("py:class", name)
         for name in ("musgenre.core.threads.R", "musgenre.core.threads.T", "musgenre.models.inference.Network")
     ],
-    *[
-        ("py:class", name)
-        for name in ("Axes", "npt.ArrayLike", "Path", "Projection", "Self")
-    ],
+    *[("py:class", name) for name in ("Axes", "npt.ArrayLike", "Path", "Projection", "Self")],
     # scikit-learn's.
     ("py:exc", "NotFittedError"),
     # Lightning's and rich's.

@@ -199,6 +199,7 @@ def visitor(server):
         browser.close()
 
 
+@pytest.mark.slow
 class TestBrowser:
     def test_uploaded_song_is_predicted(self, visitor, server, analyser, tmp_path):
         page, requested = visitor
@@ -232,6 +233,7 @@ class TestBrowser:
         page.wait_for_selector("#message", state="hidden")
 
 
+@pytest.mark.slow
 def test_command_serves_until_ctrl_c():
     pytest.importorskip("gradio", reason="needs the extra 'app'")
     port = _free_port()

@@ -91,6 +91,7 @@ def penultimate(torchvision_vgg16: VGG, pictures: Tensor) -> Tensor:
     return seen[0]
 
 
+@pytest.mark.slow
 class TestVGG16WithItsDenseLayers:
     def test_equals_torchvision(self, full_state_dict, pictures, penultimate):
         backbone = VGG16(weights=str(full_state_dict)).eval()

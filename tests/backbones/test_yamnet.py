@@ -407,7 +407,7 @@ class TestAudioset:
                 pass
 
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
             monkeypatch.setattr(yamnet_weights, "OFFICIAL_WEIGHTS", f"http://127.0.0.1:{server.server_port}/yamnet.h5")
             first, scores = YAMNet(), AudioSetScores()
             server.shutdown()

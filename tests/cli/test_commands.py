@@ -28,6 +28,7 @@ def songs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_predict_prints_one_line_per_song(songs):
     result = run("predict", songs / "a.wav", songs / "b.mp3", "--top", "2")
     assert result.returncode == 0, result.stderr
@@ -50,6 +51,7 @@ def test_predict_json_equals_the_prediction_of_the_library(songs):
         assert row["duration_seconds"] == pytest.approx(4, abs=0.1)
 
 
+@pytest.mark.slow
 def test_unreadable_files_are_reported_and_others_processed(songs, tmp_path):
     text = tmp_path / "text.mp3"
     text.write_text("This is not audio.")
@@ -66,6 +68,7 @@ def test_unreadable_files_are_reported_and_others_processed(songs, tmp_path):
         assert name in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -91,6 +94,7 @@ def test_error_is_one_line_with_exit_code_2(songs, arguments, message):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_list_prints_builtin_components():
     for kind, name in (("backbones", "vgg16-slim"), ("features", "logmel-image"), ("datasets", "gtzan")):
         result = run("list", kind)
@@ -99,6 +103,7 @@ def test_list_prints_builtin_components():
     assert run("list", "singers").returncode == 2
 
 
+@pytest.mark.slow
 def test_exported_graph_equals_the_classifier(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
     component = musgenre.Component("vgg16-slim", {"width": 0.05, "dense_units": 8})
@@ -114,6 +119,7 @@ def test_exported_graph_equals_the_classifier(tmp_path):
     assert probabilities[0] == pytest.approx(list(classifier.predict((noise, 8_000)).probabilities.values()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_predict_plots_one_song(songs, tmp_path):
     from matplotlib.image import imread
 
@@ -137,6 +143,7 @@ def test_demo_predicts_and_plots(tmp_path):
         assert len(image.convert("RGB").getcolors(maxcolors=1_000_000)) > 100
 
 
+@pytest.mark.slow
 def test_finetuned_model_can_predict(genre_folder, tmp_path):
     result = run("finetune", genre_folder, "--backbone", "vgg16-slim", "--epochs", "1", "--output", tmp_path / "model")
     assert result.returncode == 0, result.stderr
@@ -147,6 +154,7 @@ def test_finetuned_model_can_predict(genre_folder, tmp_path):
     assert set(json.loads(predicted.stdout)["probabilities"]) == {path.name for path in genre_folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_evaluate_prints_and_saves_the_report(genre_folder, tmp_path):
     component = musgenre.Component("vgg16-slim", {"width": 0.05, "dense_units": 8})
     config = musgenre.ModelConfig(
@@ -167,6 +175,7 @@ def test_evaluate_prints_and_saves_the_report(genre_folder, tmp_path):
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_cross_validate_saves_folds_and_report_in_one_directory(genre_folder, tmp_path):
     recipe = {
         "backbone": {"name": "vgg16-slim", "options": {"width": 0.05, "dense_units": 8}},

@@ -70,16 +70,19 @@ def test_sections_differ_in_brightness(decoded):
     assert metal > 2 * max(waltz, disco)  # distortion
 
 
+@pytest.mark.slow
 def test_script_renders_the_same_samples_twice(script, rendered):
     np.testing.assert_array_equal(script.compose(), rendered)
 
 
+@pytest.mark.slow
 def test_script_renders_what_is_packaged(rendered, decoded):
     samples = decoded[0][:, 0]
     assert samples.size == rendered.size
     assert np.corrcoef(samples, rendered)[0, 1] > 0.98  # Vorbis is lossy
 
 
+@pytest.mark.slow
 def test_script_writes_the_file_it_is_asked_for(script, rendered, tmp_path, monkeypatch, capsys):
     path = tmp_path / "piece.ogg"
     monkeypatch.setattr(script, "compose", lambda: rendered)

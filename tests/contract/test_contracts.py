@@ -16,6 +16,7 @@ from musgenre.testing.features import check_feature
 RATES = {"yamnet": 16_000, "yamnet-logmel": 16_000}
 # Smaller than the defaults where those would cost seconds or gigabytes.
 SMALLER = {"vgg16": {"top": "pool"}}
+SLOW = {"efficientnet_b0", "hpss", "mobilenet_v3_small", "resnet18", "torchvision/shufflenet_v2_x0_5", "vgg16"}
 # A convolutional network and a transformer, or a narrow and a deep one, of each family.
 MEMBERS = {
     "timm/": ["timm/test_resnet", "timm/test_vit"] if importlib.util.find_spec("timm") else [],
@@ -28,18 +29,22 @@ def _built_in(registry) -> list[str]:
     return [member for name in names for member in MEMBERS.get(name, [name])]
 
 
+def _marked(names: list[str]) -> list:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
+
+
 def test_all_are_here():
     assert {"logmel", "logmel-image", "mfcc"} <= set(_built_in(FEATURES))
     assert {"resnet18", "torchvision/squeezenet1_1", "vgg16", "vgg16-slim", "yamnet"} <= set(_built_in(BACKBONES))
 
 
-@pytest.mark.parametrize("name", _built_in(FEATURES))
+@pytest.mark.parametrize("name", _marked(_built_in(FEATURES)))
 def test_feature(name):
     report = check_feature(name, sample_rate=RATES.get(name, 22_050), window_seconds=1.0)
     assert len(report.passed) == 11
 
 
-@pytest.mark.parametrize("name", _built_in(BACKBONES))
+@pytest.mark.parametrize("name", _marked(_built_in(BACKBONES)))
 def test_backbone(name):
     report = check_backbone(Component(name, SMALLER.get(name, {})), sample_rate=RATES.get(name, 22_050))
     assert len(report.passed) == 9

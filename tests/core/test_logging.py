@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import musgenre
 from musgenre.models.classifier import GenreClassifier
 
 PACKAGE = Path(musgenre.__file__).parent
 
 
+@pytest.mark.slow
 def test_importing_sets_nothing_up():
     code = (
         "import logging, musgenre, musgenre.models.classifier, musgenre.core.download\n"

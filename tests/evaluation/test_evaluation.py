@@ -632,6 +632,7 @@ MEL = Component("logmel", {"n_fft": 512, "hop_length": 128, "n_mels": 32})
 
 
 class TestProcesses:
+    @pytest.mark.slow
     def test_they_change_nothing(self, genre_folder, tmp_path):
         recipe = Recipe(Component("vgg16-slim", {"width": 0.05, "dense_units": 8}), MEL, CONFIG)
         data = AudioFolder(genre_folder)
@@ -647,6 +648,7 @@ class TestProcesses:
         np.testing.assert_allclose(*shares, atol=1e-4)
         assert one.pooled[0].windows.count == 16
 
+    @pytest.mark.slow
     def test_what_is_registered_here_alone_reaches_them(self, genre_folder):
         def mel(*, sample_rate: int):
             return FEATURES.build("logmel", {"sample_rate": sample_rate, **MEL.options})

@@ -44,6 +44,7 @@ def wait_for(path: Path, lines: int, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_two_kills_and_each_song_once(tmp_path, tiny_model, make_songs):
     songs, output = make_songs(tmp_path / "music", SONGS, broken_every=SONGS // 100 or 1), tmp_path / "results.jsonl"
     for share in (0.3, 0.7):

@@ -85,6 +85,7 @@ class TestKilledWhileSaving:
         assert number_of(tmp_path) == 2
         assert files(tmp_path) == ["README.md", "config.json", "model.safetensors"]
 
+    @pytest.mark.slow
     def test_at_any_time(self, tmp_path, numbered):
         models, random = [numbered(number) for number in range(20)], np.random.default_rng(0)
         models[0].save_pretrained(tmp_path)
@@ -113,6 +114,7 @@ class TestKilledWhileSaving:
 
 
 class TestCrowds:
+    @pytest.mark.slow
     def test_processes_and_threads_save_one_model(self, tmp_path, numbered):
         models = [numbered(number) for number in range(16)]
 

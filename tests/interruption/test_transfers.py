@@ -259,6 +259,7 @@ class TestPlaces:
 
 
 class TestTogether:
+    @pytest.mark.slow
     def test_processes_and_threads_download_once(self, pages, tmp_path, monkeypatch):
         monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path))
         url = pages.answer(FILE, lambda handler: handler.give(pause=0.02))

@@ -121,7 +121,7 @@ def hub():
     state = {"repositories": {}, "private": set(), "asked": [], "commits": []}
     handler = type("Hub", (_Hub,), state)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         handler.address = f"http://127.0.0.1:{server.server_port}"
         yield handler
         server.shutdown()
@@ -199,6 +199,7 @@ def test_a_private_model_needs_the_token_and_goes_to_the_cache_that_is_named(ans
     assert [path.name for path in answers["cache"].glob("models--*")] == ["models--org--secret"]
 
 
+@pytest.mark.slow
 def test_offline_asks_nobody(answers, hub, home):
     before = len(hub.asked)
     known, unknown = _ask(

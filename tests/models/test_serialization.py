@@ -546,7 +546,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory, network: GenreNetwork) -> Iter
     asked: list[str] = []
     handler = type("Hub", (_Hub,), {"files": {**files, "README.md": b"# Model", "evil.bin": b"pickle"}, "asked": asked})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", asked
         server.shutdown()
 
@@ -569,6 +569,7 @@ def answers(hub: tuple[str, list[str]], home: Path) -> dict[str, dict[str, Any]]
     return dict(zip(questions, _ask_hub(hub[0], home, *questions.values()), strict=True))
 
 
+@pytest.mark.slow
 class TestHub:
     def test_download(self, answers, hub, network):
         directory = Path(answers["download"]["directory"])

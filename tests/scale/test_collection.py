@@ -73,6 +73,7 @@ def when_rows_are_there(output, act, *, files=1):
     return thread, failures
 
 
+@pytest.mark.slow
 def test_every_song_has_the_row_that_predict_gives(cluster, tmp_path, many_songs, quick):
     told = {"model": quick, "embedding": True, "windows": True, "progress": False, "workers": 1}
     report = predict_collection(many_songs, tmp_path / "out", songs_per_file=10, block_bytes=100_000, **told)
@@ -94,6 +95,7 @@ def test_every_song_has_the_row_that_predict_gives(cluster, tmp_path, many_songs
         predict_collection(many_songs, tmp_path / "out", model=quick)
 
 
+@pytest.mark.slow
 def test_a_cluster_with_fewer_gpus_than_workers(cluster, tmp_path, many_songs, quick):
     node = cluster.add_node(num_gpus=1, **NODE)  # said to have one; where there is none, the actors take the CPU
     cluster.wait_for_nodes()
@@ -107,6 +109,7 @@ def test_a_cluster_with_fewer_gpus_than_workers(cluster, tmp_path, many_songs, q
     assert {name: row["label"] for name, row in rows_of(tmp_path / "out").items()} == labels
 
 
+@pytest.mark.slow
 def test_two_workers_and_a_node_are_lost(cluster, tmp_path, good, slow):
     import psutil
 
@@ -139,6 +142,7 @@ def test_two_workers_and_a_node_are_lost(cluster, tmp_path, good, slow):
         assert row["label"] == expected[str(good[int(name.split()[1]) % len(good)])]
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_a_killed_driver_leave_what_the_next_run_completes(cluster, tmp_path, good, quick):
     output, model = tmp_path / "out", tmp_path / "model"
     quick.save_pretrained(model)
@@ -169,6 +173,7 @@ def test_ctrl_c_and_a_killed_driver_leave_what_the_next_run_completes(cluster, t
     assert sorted(pq.read_table(output)["id"].to_pylist()) == sorted(f"song {number}" for number in range(160))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to a processor")
 def test_a_ray_of_its_own_needs_one_processor(tmp_path, many_songs, quick):
     quick.save_pretrained(tmp_path / "model")
@@ -216,6 +221,7 @@ def test_what_cannot_be_done_is_said_before_anything_is(tmp_path, many_songs, qu
     assert os.listdir(tmp_path) == ["twice.csv"]
 
 
+@pytest.mark.slow
 def test_an_object_store_is_read_from_and_written_to(cluster, tmp_path, many_songs, quick):
     server = pytest.importorskip("moto.server", reason="moto (extra 'test') is not installed")
     fs = pytest.importorskip("pyarrow.fs")

@@ -10,6 +10,8 @@ import pytest
 
 import musgenre
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples" / "scale"
 pq = pytest.importorskip("pyarrow.parquet", reason="PyArrow (the extra 'scale') is not installed")
 

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 
+import pytest
 import torch
 
 import musgenre
@@ -12,6 +13,8 @@ from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
 from musgenre.core.config import AudioSpec, Component
 from musgenre.datasets import AudioFolder, holdout
 from musgenre.training.distributed import several
+
+pytestmark = pytest.mark.slow
 
 MEL = Component("logmel", {"n_fft": 512, "hop_length": 128, "n_mels": 16})
 OPTIONS = {"head_epochs": 2, "epochs": 2, "head_learning_rate": 0.01, "learning_rate": 0.01, "dropout": 0.0}

@@ -19,6 +19,7 @@ from musgenre.features.base import FEATURES, FeatureExtractor
 from musgenre.sklearn import EmbeddingTransformer, FeatureTransformer, GenreEstimator
 
 RATE = 100
+pytestmark = pytest.mark.slow
 
 
 class Samples(FeatureExtractor):

@@ -52,6 +52,7 @@ def test_learns_and_tells(fitted, songs):
     assert fitted.classifier_.labels == ("drone", "hiss")
 
 
+@pytest.mark.slow
 def test_a_table_is_the_same_as_files(fitted, songs):
     paths, labels = songs
     waveforms = np.stack([soundfile.read(path, dtype="float32")[0] for path in paths])
@@ -70,6 +71,7 @@ def test_labels_of_any_kind(songs):
     assert set(estimator.predict(paths)) <= {2, 10}
 
 
+@pytest.mark.slow
 def test_cross_validation_and_search(songs):
     paths, labels = songs
     groups = [int(path.stem) // 2 for path in paths]

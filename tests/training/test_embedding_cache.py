@@ -254,6 +254,7 @@ def test_a_damaged_file_is_computed_again(windows: RandomWindows, network: Genre
     assert path.read_bytes() == content
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_killed_pass_goes_on_in_two_processes_and_ends_as_if_nothing_had_happened(
     windows: RandomWindows, network: GenreNetwork, genre_folder: Path, tmp_path: Path

@@ -109,6 +109,7 @@ def small(monkeypatch, tmp_path):
         yield
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(genre_folder, tmp_path, small, monkeypatch):
     subprocess.run(
         [sys.executable, __file__, genre_folder, tmp_path],

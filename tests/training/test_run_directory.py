@@ -99,6 +99,7 @@ def whole(genre_folder, tmp_path_factory):
         return run(genre_folder)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns(genre_folder, tmp_path, whole):
     subprocess.run([sys.executable, __file__, genre_folder, tmp_path / "run"], check=True, timeout=900)
     found = json.loads((tmp_path / "run" / "found.json").read_text())
@@ -201,6 +202,7 @@ def test_ctrl_c_keeps_the_best_and_the_run_goes_on(genre_folder, tmp_path, whole
     assert len(stopped.value.result.history) == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_the_command(genre_folder, tmp_path):
     code = "from musgenre.cli.main import main; main()"
     options = ["--output", tmp_path / "model", "--backbone", "vgg16-slim", "--epochs", "100"]
