@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -53,6 +54,39 @@ def waveform() -> np.ndarray:
     left = 0.3 * np.sin(2 * np.pi * (220 + 40 * time) * time) * (0.6 + 0.4 * np.sign(np.sin(2 * np.pi * 2 * time)))
     right = 0.2 * np.sin(2 * np.pi * 1_300 * time) + 0.05 * rng.standard_normal(time.size)
     return np.stack((left, right), axis=1).astype(np.float32)
+
+
+SIGNALS = ("chirp", "chord", "clicks", "noise", "demo", "short", "silence")
+
+
+@functools.cache
+def _signals() -> dict[str, np.ndarray]:
+    import librosa
+
+    import musgenre
+
+    rate = 22_050
+    rng = np.random.default_rng(0)
+    time = np.arange(3 * rate) / rate
+    chord = sum(np.sin(2 * np.pi * k * root * time) / k for root in (220, 277.18, 329.63) for k in (1, 2, 3))
+    clicks = librosa.clicks(times=np.arange(0.1, 3, 0.5), sr=rate, length=3 * rate)
+    demo, _ = librosa.load(Path(musgenre.__file__).parent / "assets" / "demo.ogg", sr=rate, offset=5, duration=6)
+    signals = {
+        "chirp": librosa.chirp(fmin=60, fmax=8000, duration=3, sr=rate),
+        "chord": chord / 6,
+        "clicks": clicks + 1e-4 * rng.normal(size=clicks.size),
+        "noise": 0.2 * rng.normal(size=2 * rate),
+        "demo": demo,
+        "short": rng.normal(size=500),
+        "silence": np.zeros(rate),
+    }
+    return {name: signal.astype(np.float64) for name, signal in signals.items()}
+
+
+@pytest.fixture(params=SIGNALS)
+def signal(request: pytest.FixtureRequest) -> np.ndarray:
+    """A signal in float64 at 22,050 Hz for comparisons with librosa: tones, clicks, noise, music or silence."""
+    return _signals()[request.param]
 
 
 @pytest.fixture(scope="session")

@@ -105,14 +105,14 @@ class TestCheck:
     def test_violations_are_reported(self):
         result = run("check", "untrue", "--skip", "export", "--skip", "saving")
         assert result.exit_code == 2
-        assert "breaks 1 of 9 checks" in result.stdout
-        assert "out_shape says (1, 3, 129) and forward gives (2, 1, 1, 129)" in result.stdout
-        assert "not checked: export, saving" in result.stdout
+        assert "fails 1 of 9 checks" in result.stdout
+        assert "out_shape returns (1, 3, 129), but forward returns (2, 1, 1, 129)" in result.stdout
+        assert "skipped: export, saving" in result.stdout
 
     def test_valid_feature_passes(self):
         result = run("check", "logmel", "--skip", "export", "--sample-rate", "16000")
         assert result.exit_code == 0
-        assert "The feature 'logmel' keeps the contract: 10 checks." in result.stdout
+        assert "The feature 'logmel' passes 10 checks." in result.stdout
 
     def test_unknown_name_is_an_error(self):
         with pytest.raises(UnknownNameError, match="no backbone 'logmell'"):

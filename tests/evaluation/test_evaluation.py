@@ -38,7 +38,6 @@ from musgenre.datasets import AudioFolder, MissingTrack, Track, TrackDataset
 from musgenre.evaluation import (
     CrossValidationReport,
     EvaluationReport,
-    Recipe,
     compare,
     cross_validate,
     evaluate,
@@ -49,7 +48,7 @@ from musgenre.evaluation import scores as scores_module
 from musgenre.features.base import FEATURES
 from musgenre.metrics import accuracy_interval, track_probabilities
 from musgenre.training.config import FinetuneConfig
-from musgenre.training.presets import preset
+from musgenre.training.recipes import Recipe, preset
 
 LABELS = ("blues", "jazz", "metal", "pop", "rock")
 QUICK = settings(max_examples=6, deadline=None)

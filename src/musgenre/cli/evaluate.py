@@ -107,7 +107,7 @@ def cross_validate(
     With --dataset gtzan, all tracks without known faults are used.
     """
     from musgenre.evaluation.cross_validation import cross_validate as run
-    from musgenre.evaluation.recipes import Recipe
+    from musgenre.training.recipes import Recipe
 
     chosen = Recipe.read(recipe)
     tracks = open_dataset(data, dataset, groups=groups, gtzan="all")

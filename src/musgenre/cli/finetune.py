@@ -62,10 +62,10 @@ def finetune(
     """
     from musgenre.datasets.folder import AudioFolder
     from musgenre.datasets.splits import holdout
+    from musgenre.training.checkpoint import RunDirectory
     from musgenre.training.distributed import rank
     from musgenre.training.finetune import FinetuneInterrupted
     from musgenre.training.finetune import finetune as run
-    from musgenre.training.run_directory import RunDirectory
 
     RunDirectory(output).check(resume=resume)
     if not folder.is_dir():

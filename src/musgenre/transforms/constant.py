@@ -1,4 +1,4 @@
-"""A constant of a transform, held once and exactly."""
+"""Constant tensors of transforms."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 
 class Constant(nn.Module):
-    """A tensor that follows its module between devices and dtypes without losing precision on the way.
+    """A tensor that follows its module between devices and dtypes without accumulating rounding errors.
 
-    A plain buffer that was rounded to float32 (or, worse, by ``half()``) stays rounded when the module returns to
-    float64. This one is rounded afresh from float64 each time, so that results in float64 are exact. It is
-    no part of the state dict.
+    A buffer that was rounded to float32 or float16 remains rounded after the module returns to float64. This constant
+    is rounded from its float64 value at each conversion, so that results in float64 are exact. It is not part of the
+    state dict.
 
     Args:
         value: The constant, in float64.
@@ -32,11 +32,11 @@ class Constant(nn.Module):
         self.register_buffer("value", value.to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, like: Tensor) -> Tensor:
-        """Returns the constant in the dtype of ``like``, and on its device."""
+        """Return the constant in the dtype and on the device of ``like``."""
         return self.value if self.value.dtype == like.dtype else self._exact.to(like)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Constant:
-        # The one place through which .to(), .half(), .cuda() and their like all pass.
+        # .to(), .half(), .cuda() and all other conversions call this method.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.value = self._exact.to(self.value)
         return self
