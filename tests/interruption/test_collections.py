@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import musgenre
 from musgenre.cli.main import app
-from musgenre.cli.results import Results, results
+from musgenre.cli.results import ResultsFile, open_results
 from musgenre.core.errors import AudioFileError, MusgenreError, ParameterError
 
 CALL = "import torch; torch.set_num_threads(2); from musgenre.cli.main import main; main()"
@@ -138,15 +138,16 @@ class TestResultsFile:
 
     def test_is_not_overwritten(self, tmp_path):
         (tmp_path / "a.jsonl").write_text("")
-        with pytest.raises(ParameterError, match="--resume"), results(tmp_path / "a.jsonl", labels=(), resume=False):
+        path = tmp_path / "a.jsonl"
+        with pytest.raises(ParameterError, match="--resume"), open_results(path, labels=(), resume=False):
             pass
 
     def test_is_locked(self, tmp_path):
         path = tmp_path / "a.jsonl"
         with (
-            results(path, labels=(), resume=True),
+            open_results(path, labels=(), resume=True),
             pytest.raises(ParameterError, match="another process"),
-            results(path, labels=(), resume=True),
+            open_results(path, labels=(), resume=True),
         ):
             pass
 
@@ -156,7 +157,7 @@ class TestResultsFile:
     def test_other_files_are_not_modified(self, tmp_path, line):
         path = tmp_path / "a.jsonl"
         path.write_text(line + "\n")
-        with pytest.raises(ParameterError, match="line 1"), results(path, labels=self.LABELS, resume=True):
+        with pytest.raises(ParameterError, match="line 1"), open_results(path, labels=self.LABELS, resume=True):
             pass
         assert path.read_text() == line + "\n"
 
@@ -165,25 +166,28 @@ class TestResultsFile:
         (small_disk / "full").write_bytes(bytes(2**20 - 4_096 * 3))
         path = small_disk / "a.jsonl"
         endless = itertools.repeat(prediction)
-        with results(path, labels=self.LABELS, resume=True) as written, pytest.raises(ParameterError, match="No space"):
+        with (
+            open_results(path, labels=self.LABELS, resume=True) as written,
+            pytest.raises(ParameterError, match="No space"),
+        ):
             list(map(written.add, endless))
         assert path.read_bytes().endswith(b"\n")
         (small_disk / "full").unlink()
-        with results(path, labels=self.LABELS, resume=True) as written:
+        with open_results(path, labels=self.LABELS, resume=True) as written:
             assert written.done == {prediction.path}
             written.add(prediction)
 
     def test_read_only_directory(self, read_only):
-        with pytest.raises(ParameterError, match="Read-only"), results(read_only / "a", labels=(), resume=True):
+        with pytest.raises(ParameterError, match="Read-only"), open_results(read_only / "a", labels=(), resume=True):
             pass
 
     def test_file_name_that_is_not_utf8(self, tmp_path, make, make_songs):
         song = make_songs(tmp_path, 1, broken_every=9)[0]
         odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
         os.replace(song, odd)
-        with results(tmp_path / "a.jsonl", labels=self.LABELS, resume=False) as written:
+        with open_results(tmp_path / "a.jsonl", labels=self.LABELS, resume=False) as written:
             written.add(make().predict(odd))
-        with results(tmp_path / "a.jsonl", labels=self.LABELS, resume=True) as written:
+        with open_results(tmp_path / "a.jsonl", labels=self.LABELS, resume=True) as written:
             assert written.done == {odd}
 
 
@@ -209,7 +213,7 @@ class TestCommand:
     def test_empty_directory(self, tmp_path):
         error = self.run(tmp_path).exception
         assert isinstance(error, ParameterError)
-        assert "holds no audio file" in str(error)
+        assert "contains no audio files" in str(error)
 
     def test_resuming_a_complete_file_predicts_nothing(self, tmp_path, tiny_model, make_songs):
         make_songs(tmp_path / "music", 4, broken_every=4)
@@ -222,7 +226,7 @@ class TestCommand:
 
     def test_interrupt_suggests_resume(self, tmp_path, tiny_model, make_songs, monkeypatch):
         make_songs(tmp_path / "music", 4, broken_every=9)
-        monkeypatch.setattr(Results, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(ResultsFile, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         done = self.run(tmp_path / "music", "--output", tmp_path / "a.jsonl", "--model", tiny_model)
         assert done.exit_code == 130
         assert "--resume" in done.stderr

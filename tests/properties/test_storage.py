@@ -17,7 +17,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from musgenre.cli.results import results
+from musgenre.cli.results import open_results
 from musgenre.core.config import AudioSpec, Component, ModelConfig, Prediction, Windows, from_dict, to_dict
 from musgenre.core.errors import AudioFileError, ConfigError, DatasetError
 from musgenre.datasets.base import Track, TrackDataset
@@ -129,12 +129,12 @@ def test_results_truncated_at_any_byte_are_completed(songs, data):
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "results.jsonl")
         for _ in range(3):
-            with results(output, labels=LABELS, resume=True) as written:
+            with open_results(output, labels=LABELS, resume=True) as written:
                 for song in [song for song in songs if song not in written.done]:
                     written.add(_result(song))
             content = output.read_bytes()
             output.write_bytes(content[: data.draw(st.integers(0, len(content)))])
-        with results(output, labels=LABELS, resume=True) as written:
+        with open_results(output, labels=LABELS, resume=True) as written:
             for song in [song for song in songs if song not in written.done]:
                 written.add(_result(song))
             summary = written.summary()

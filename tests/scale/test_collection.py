@@ -244,7 +244,7 @@ def test_ctrl_c_during_the_command(monkeypatch):
     monkeypatch.setattr("musgenre.scale.collection.predict_collection", stop)
     done = CliRunner().invoke(app, ["tag", "music", "--output", "tags"])
     assert done.exit_code == 130
-    assert "stopped; tags is whole as far as it goes. Go on by the same command." in done.output
+    assert "Finished rows are in 'tags'. Repeat the command to continue." in done.output
 
 
 def test_invalid_arguments_are_detected_before_writing(tmp_path, many_songs, quick):
