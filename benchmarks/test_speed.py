@@ -32,6 +32,7 @@ from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.features import LogMel
 from musgenre.models.network import GenreNetwork
 
+pytestmark = pytest.mark.timeout(0)  # without limit
 RATE = 22_050
 Measure = Callable[..., None]
 Work = Callable[[], object]

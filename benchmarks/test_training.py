@@ -23,6 +23,7 @@ from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.datasets.windows import RandomWindows
 from musgenre.models.network import GenreNetwork
 
+pytestmark = pytest.mark.timeout(0)  # without limit
 RATE = 22_050
 SPEC = AudioSpec(RATE)
 BACKBONE = Component("vgg16-slim")

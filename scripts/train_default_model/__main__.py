@@ -33,13 +33,13 @@ from musgenre.datasets.splits import group_folds
 from musgenre.datasets.windows import GridWindows
 from musgenre.evaluation.cross_validation_report import CrossValidationReport, summarise
 from musgenre.evaluation.evaluator import evaluate
-from musgenre.evaluation.recipes import Recipe
 from musgenre.evaluation.report import EvaluationReport
 from musgenre.features.base import FEATURES
 from musgenre.metrics.calibration import fit_temperature
 from musgenre.metrics.probabilities import calibration_error
 from musgenre.models.classifier import GenreClassifier
 from musgenre.models.serialization import DEFAULT_MODEL
+from musgenre.training.recipes import Recipe
 
 ROOT = Path(__file__).parents[2]
 FOLDS = 5

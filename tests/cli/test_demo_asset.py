@@ -82,16 +82,19 @@ def test_default_model_recognises_each_section():
     assert [classifier.labels[index] for index in probabilities.argmax(axis=1)] == expected
 
 
+@pytest.mark.slow
 def test_script_renders_the_same_samples_twice(script, rendered):
     np.testing.assert_array_equal(script.compose(), rendered)
 
 
+@pytest.mark.slow
 def test_script_renders_what_is_packaged(rendered, decoded):
     samples = decoded[0][:, 0]
     assert samples.size == rendered.size
     assert np.corrcoef(samples, rendered)[0, 1] > 0.98  # Vorbis is lossy
 
 
+@pytest.mark.slow
 def test_script_writes_the_file_at_the_given_path(script, rendered, tmp_path, monkeypatch, capsys):
     path = tmp_path / "piece.ogg"
     monkeypatch.setattr(script, "compose", lambda: rendered)

@@ -38,7 +38,6 @@ from musgenre.datasets import AudioFolder, MissingTrack, Track, TrackDataset
 from musgenre.evaluation import (
     CrossValidationReport,
     EvaluationReport,
-    Recipe,
     compare,
     cross_validate,
     evaluate,
@@ -49,7 +48,7 @@ from musgenre.evaluation import scores as scores_module
 from musgenre.features.base import FEATURES
 from musgenre.metrics import accuracy_interval, track_probabilities
 from musgenre.training.config import FinetuneConfig
-from musgenre.training.presets import preset
+from musgenre.training.recipes import Recipe, preset
 
 LABELS = ("blues", "jazz", "metal", "pop", "rock")
 QUICK = settings(max_examples=6, deadline=None)
@@ -632,6 +631,7 @@ MEL = Component("logmel", {"n_fft": 512, "hop_length": 128, "n_mels": 32})
 
 
 class TestProcesses:
+    @pytest.mark.slow
     def test_they_change_nothing(self, genre_folder, tmp_path):
         recipe = Recipe(Component("vgg16-slim", {"width": 0.05, "dense_units": 8}), MEL, CONFIG)
         data = AudioFolder(genre_folder)
@@ -647,6 +647,7 @@ class TestProcesses:
         np.testing.assert_allclose(*shares, atol=1e-4)
         assert one.pooled[0].windows.count == 16
 
+    @pytest.mark.slow
     def test_what_is_registered_here_alone_reaches_them(self, genre_folder):
         def mel(*, sample_rate: int):
             return FEATURES.build("logmel", {"sample_rate": sample_rate, **MEL.options})

@@ -349,6 +349,7 @@ class TestOverview:
         assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("song.png", "old")]
 
 
+@pytest.mark.slow
 def test_pyplot_stays_unloaded(tmp_path):
     code = """
 import sys

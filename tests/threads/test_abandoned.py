@@ -99,6 +99,7 @@ class TestCollectedInAWorker:
         for result, probabilities in zip(results, expected, strict=True):
             assert list(result.probabilities.values()) == pytest.approx(list(probabilities.values()), abs=1e-5)
 
+    @pytest.mark.slow
     def test_audio_iterators(self, classifier, paths, threads):
         layer = CollectInWorker()
         classifier.network.head = nn.Sequential(layer, classifier.network.head).eval()
@@ -164,6 +165,7 @@ class TestAbandoned:
         time.sleep(0.3)
         assert len(batches) == before < 300  # of 120 batches an hour
 
+    @pytest.mark.slow
     def test_callers_and_abandoned_iterators_together(self, classifier, paths, threads):
         """Eight threads predict while others abandon iterators, with a garbage collector that runs all the time."""
         sample = soundfile.read(paths[0], dtype="float32")
@@ -221,6 +223,7 @@ class TestAbandoned:
         assert list(found[0].values()) == pytest.approx(list(inner.values()), abs=1e-5)
 
 
+@pytest.mark.slow
 class TestExit:
     """A fresh interpreter exits within ten seconds, whatever is still open."""
 

@@ -8,4 +8,10 @@ label: str = classifier.predict("song.mp3").lable  # attr-defined
 label = classifier.predict(["song.mp3"]).label  # attr-defined
 musgenre.GenreClassifier.from_pretrained("org/name", revision=3)  # arg-type
 musgenre.datasets.AudioFolder("music", group="artists.csv")  # call-arg
+musgenre.scale.predict_collection("music", "tags", embeddings=True)  # call-arg
 musgenre.fine_tune()  # attr-defined
+tracks = musgenre.datasets.AudioFolder("music")
+musgenre.finetune(tracks, epoch=3)  # call-arg
+musgenre.finetune(tracks, epochs="3")  # arg-type
+musgenre.finetune(tracks, optimizer="sgd")  # arg-type
+options: musgenre.FinetuneOptions = {"seeed": 1}  # typeddict-unknown-key

@@ -18,9 +18,9 @@ from musgenre.datasets.splits import check_split, group_folds
 from musgenre.evaluation.cross_validation_report import CrossValidationReport, summarise
 from musgenre.evaluation.fold import FoldRun
 from musgenre.evaluation.plugins import packed
-from musgenre.evaluation.recipes import Recipe
 from musgenre.evaluation.report import EvaluationReport
-from musgenre.training.options import RunOptions
+from musgenre.training.config import RunOptions
+from musgenre.training.recipes import Recipe
 
 # A fold has no state of its own to go on from, and a Trainer is made for one run.
 _NOT_A_FOLDS = {"directory", "resume", "trainer"}
@@ -51,7 +51,7 @@ def cross_validate(
             ``directory``, where each finished fold is kept as JSON, and where an interrupted run that is called again
             goes on; ``jobs`` (by default 1), how many folds are trained at a time, each in a process of its own with
             one thread and a copy of the network in memory, or -1 for as many as there are processors. And the fields
-            of :class:`~musgenre.training.options.RunOptions` but ``directory``, ``resume`` and ``trainer``.
+            of :class:`~musgenre.training.config.RunOptions` but ``directory``, ``resume`` and ``trainer``.
 
     Raises:
         ParameterError: An option is unknown or out of range, or ``directory`` cannot be written.

@@ -12,9 +12,9 @@ import numpy as np
 from musgenre.datasets.base import TrackDataset
 from musgenre.evaluation.evaluator import named
 from musgenre.evaluation.markdown import LEAK, decimal, percent, table
-from musgenre.evaluation.recipes import Recipe
 from musgenre.evaluation.report import EvaluationReport, figures
 from musgenre.evaluation.report_files import Report, sequences
+from musgenre.training.recipes import Recipe
 
 
 @dataclass(frozen=True)

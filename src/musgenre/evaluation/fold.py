@@ -16,10 +16,10 @@ from musgenre.core.errors import ConfigError, MusgenreError, TrainingError
 from musgenre.datasets.base import TrackDataset
 from musgenre.evaluation.evaluator import evaluate
 from musgenre.evaluation.plugins import Parcel, unpack
-from musgenre.evaluation.recipes import Recipe
 from musgenre.evaluation.report import EvaluationReport
 from musgenre.evaluation.report_files import Report, sequences
 from musgenre.training.finetune import finetune
+from musgenre.training.recipes import Recipe
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from musgenre.backbones.base import BACKBONES
 from musgenre.core.config import Component
 from musgenre.core.errors import PluginError
 from musgenre.core.registry import Registry
-from musgenre.evaluation.recipes import Recipe
 from musgenre.features.base import FEATURES
+from musgenre.training.recipes import Recipe
 
 _REGISTRIES: dict[str, Registry[Any]] = {"backbone": BACKBONES, "feature": FEATURES}
 _INSTEAD = "Put it into an installed package with an entry point, or train with jobs=1."

@@ -1,4 +1,4 @@
-"""Presets: what the published recipe says, and that both can be planned."""
+"""Presets: the settings of the published recipe, and plans for both presets."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import pytest
 from torch import nn
 
 from musgenre.backbones.base import BACKBONES
+from musgenre.core.config import Component
 from musgenre.core.errors import UnknownNameError
 from musgenre.features.base import FEATURES
 from musgenre.models.network import dense_head
-from musgenre.training.presets import preset
+from musgenre.training.recipes import preset
 
 
-def test_the_paper_sees_one_picture_of_the_whole_clip():
+def test_the_paper_uses_one_image_of_the_complete_clip():
     paper = preset("paper")
     audio = paper.config.audio
     feature = FEATURES.build(paper.feature.name, {**paper.feature.options, "sample_rate": audio.sample_rate})
@@ -22,7 +23,7 @@ def test_the_paper_sees_one_picture_of_the_whole_clip():
 
 def test_the_paper_trains_its_head_with_adam_and_without_a_softmax():
     paper = preset("paper")
-    (stage,) = paper.config.plan(BACKBONES.build("yamnet", {"weights": None}))  # as good as any, and quickly made
+    (stage,) = paper.config.plan(BACKBONES.build("yamnet", {"weights": None}))  # any backbone; this one is built fast
     assert stage.frozen
     assert (stage.optimizer, stage.learning_rate, stage.epochs, stage.weight_decay) == ("adam", 1e-3, 3, 0.0)
     assert [stage.rate_factor(step, steps=30) for step in range(30)] == [1.0] * 30
@@ -32,13 +33,13 @@ def test_the_paper_trains_its_head_with_adam_and_without_a_softmax():
 
 
 @pytest.mark.parametrize("name", ["paper", "recommended"])
-def test_each_names_its_source_and_a_backbone_that_there_is(name):
-    found = preset(name)
-    assert found.source
-    assert found.backbone.name in BACKBONES
+def test_each_preset_names_its_source_and_a_registered_backbone(name):
+    recipe = preset(name)
+    assert recipe.source
+    assert Component.of(recipe.backbone).name in BACKBONES
 
 
-def test_the_recommended_one_is_heard_by_its_backbone():
+def test_the_recommended_feature_fits_its_backbone():
     recommended = preset("recommended")
     backbone = BACKBONES.build("yamnet", {"weights": None})
     feature = FEATURES.build(backbone.default_feature, {"sample_rate": recommended.config.audio.sample_rate})
@@ -47,6 +48,6 @@ def test_the_recommended_one_is_heard_by_its_backbone():
     assert [stage.frozen for stage in recommended.config.plan(backbone)] == [True]
 
 
-def test_an_unknown_name_is_told_what_there_is():
-    with pytest.raises(UnknownNameError, match=r"Did you mean 'paper.*recommended"):
+def test_an_unknown_preset_lists_the_presets():
+    with pytest.raises(UnknownNameError, match=r"paper.*recommended"):
         preset("papers")
