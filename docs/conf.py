@@ -87,6 +87,8 @@ nitpick_ignore = [
     ("py:class", "musgenre.audio.windows.ClosingIterator"),
     # scikit-learn's.
     ("py:exc", "NotFittedError"),
+    # The standard library's, by its short name.
+    ("py:exc", "CancelledError"),
     # Lightning's and rich's.
     *[("py:class", name) for name in ("Callback", "Group", "Logger", "Strategy", "Trainer")],
 ]
