@@ -67,7 +67,10 @@ nitpick_ignore_regex = [
 ]
 nitpick_ignore = [
     # Attributes documented in a list or as parameters of the constructor have no link target.
-    *[("py:attr", name) for name in ("expects", "labels", "missing", "named_weights", "out_features", "sample_rate")],
+    *[
+        ("py:attr", name)
+        for name in ("expects", "labels", "missing", "names", "named_weights", "out_features", "sample_rate")
+    ],
     # Type variables and types imported for type checkers only.
     *[
         ("py:class", name)
