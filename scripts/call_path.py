@@ -1,7 +1,7 @@
 """Print the functions that one prediction calls, as ``file: function, function`` in the order of their first calls.
 
-Usage: ``python scripts/call_path.py``. A test compares the output with ``docs/explanation/architecture.md`` and checks
-that at most eight files outside of ``functional/`` are involved, each called from at most two others.
+Usage: ``python scripts/call_path.py``. A test checks that at most eight files outside of ``functional/`` are involved,
+each called from at most two others, and that ``docs/explanation/architecture.md`` names them.
 """
 
 from __future__ import annotations

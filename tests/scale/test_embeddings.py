@@ -71,7 +71,7 @@ def test_invalid_arguments(collection, quick):
     with pytest.raises(DatasetError, match="but has none"):
         read_embeddings(path, {"unknown": "jazz", "x": "rock"}, classifier=quick)
     data = read_embeddings(path, labels, classifier=quick)
-    with pytest.raises(ParameterError, match="leave backbone"):
+    with pytest.raises(ParameterError, match="remove backbone"):
         musgenre.finetune(data, backbone="vgg16-slim", progress=False)
     with pytest.raises(ParameterError, match="cannot be varied"):
         musgenre.finetune(data, augmentation=Augmentation(time_mask=2), head_epochs=1, progress=False)
