@@ -73,7 +73,7 @@ def test_invalid_arguments(collection, quick):
     data = read_embeddings(path, labels, classifier=quick)
     with pytest.raises(ParameterError, match="remove backbone"):
         musgenre.finetune(data, backbone="vgg16-slim", progress=False)
-    with pytest.raises(ParameterError, match="cannot be varied"):
+    with pytest.raises(ParameterError, match="cannot be augmented"):
         musgenre.finetune(data, augmentation=Augmentation(time_mask=2), head_epochs=1, progress=False)
     track = Track("a", path, "jazz", None, 3.0)
     with pytest.raises(DatasetError, match="embeddings of shape"):
