@@ -1,5 +1,5 @@
-"""Options, songs, and the table of ratios."""
-# ruff: noqa: PLR0917 - what a fixture takes has names
+"""Options, audio files, and the table of ratios."""
+# ruff: noqa: PLR0917 - fixtures are passed by name
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import soundfile
 
 RATE = 22_050
 LIMITS = {
-    # row: peer -> at most so many times the peer's time
+    # row: peer -> maximum ratio to the time of the peer
     "log-mel, one clip": {"librosa": 1 / 3, "nnAudio": 1.0, "torch.stft": 1.0},
     "log-mel, per clip of batch of 16": {"one clip": 1.0},
     "log-mel, per clip of an hour": {"one clip": 1.0},
@@ -29,16 +29,16 @@ LIMITS = {
     "64 windows on a GPU": {"bare network": 1 / 0.8},
     "finetune, an epoch": {"bare loop": 1.15},
 }
-"""The rows, and what is aimed at on two cores."""
+"""The rows of the table with their targets on two cores."""
 
 Measure: TypeAlias = Callable[..., None]
 _RESULTS = pytest.StashKey[dict[str, dict[str, float]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--yamnet", help="yamnet.tflite, of which the time is taken as well")
-    parser.addoption("--ten-hours", action="store_true", help="whether a song of ten hours is predicted as well")
-    parser.addoption("--table", help="where the table of ratios is written, as Markdown")
+    parser.addoption("--yamnet", help="yamnet.tflite, to benchmark YAMNet as well")
+    parser.addoption("--ten-hours", action="store_true", help="predict a file of ten hours as well")
+    parser.addoption("--table", help="file for the table of ratios, in Markdown")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Measure:
 
 @pytest.fixture(scope="session")
 def songs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A clip, an MP3 and a long song, of a tone that glides over noise that beats."""
+    """A clip, an MP3 and a long file with a frequency-modulated tone and gated noise."""
     folder = tmp_path_factory.mktemp("songs")
     kinds = {"clip": (30, RATE, 1, "wav"), "mp3": (78, 48_000, 2, "mp3"), "long": (600, RATE, 1, "flac")}
     kinds["minute"] = (60, RATE, 1, "flac")

@@ -1,13 +1,12 @@
-"""What ten epochs of the head of VGG-16 cost with and without kept embeddings.
+"""Benchmark ten epochs of the head of VGG-16 with and without the embedding cache.
 
     python benchmarks/finetune.py [--tracks 192] [--epochs 10] [--threads 1]
 
-Three times are taken in one run, over the same songs (noise of five seconds each, one window a song and epoch) with the
-same network (random weights, which take as long as trained ones): the pass that computes the embeddings; the epochs
-that ``musgenre.finetune`` then goes through, its checkpoints included; and the peer, a bare loop in which every epoch
-goes through the frozen backbone again. Building the network, which both need, is left out. Each is told in seconds of
-the clock and of the processor, and ratios likewise; on a busy machine only the latter mean something. With few tracks
-the checkpoint of each epoch, which does not grow with them, weighs more than the head.
+One run measures, on the same files (noise of five seconds each, one window per file and epoch) with the same network
+(random weights, whose computation takes as long as that of trained ones): the pass that computes the embeddings; the
+epochs of ``musgenre.finetune`` on the cache, including checkpoints; and a bare loop that runs the frozen backbone in
+every epoch. The construction of the network is excluded. Wall time and CPU time are reported; on a busy machine, only
+the latter is meaningful. With few tracks, the checkpoints, whose cost is constant, dominate the head.
 """
 
 from __future__ import annotations
@@ -40,34 +39,36 @@ VGG16 = Component("vgg16", {"weights": None})
 BATCH = 16
 
 Seconds: TypeAlias = npt.NDArray[np.float64]
-"""Of the clock, and of the processor."""
+"""Wall time and CPU time."""
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--tracks", type=int, default=192, help="songs, half of each of two genres")
+    parser.add_argument("--tracks", type=int, default=192, help="number of files, half of them of each of two genres")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    told = parser.parse_args()
-    torch.set_num_threads(told.threads)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {told.threads} threads, torch {torch.__version__}", end="; ")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, torch {torch.__version__}", end="; "
+    )
     print(f"load {_load()}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        data = _songs(Path(folder) / "songs", count=told.tracks)
+        data = _songs(Path(folder) / "songs", count=options.tracks)
         windows = RandomWindows(data, audio=SPEC)
         network = _network(data)
         network(torch.zeros(1, SPEC.window_samples))
         one_pass = _cost(lambda: embedded(windows, network, directory=Path(folder) / "pass"))
-        print(f"one pass over {told.tracks} windows: {_told(one_pass)}", flush=True)
-        cached = one_pass + _cost_of_the_head(data, epochs=told.epochs, cache=Path(folder) / "cache")
+        print(f"one pass over {options.tracks} windows: {_formatted(one_pass)}", flush=True)
+        cached = one_pass + _cost_of_the_head(data, epochs=options.epochs, cache=Path(folder) / "cache")
         more = cached / one_pass
-        print(f"the pass and {told.epochs} epochs of the head: {_told(cached)}", flush=True)
-        print(f"  {more[0]:.2f} times the pass ({more[1]:.2f} by the processor)", flush=True)
-        bare = _cost(lambda: _bare_loop(windows, network, epochs=told.epochs))
+        print(f"the pass and {options.epochs} epochs of the head: {_formatted(cached)}", flush=True)
+        print(f"  {more[0]:.2f} times the pass ({more[1]:.2f} by CPU time)", flush=True)
+        bare = _cost(lambda: _bare_loop(windows, network, epochs=options.epochs))
     slower = bare / cached
-    print(f"{told.epochs} epochs in a bare loop: {_told(bare)}")
-    print(f"  {slower[0]:.1f} times as long ({slower[1]:.1f} by the processor); load {_load()} at the end")
+    print(f"{options.epochs} epochs in a bare loop: {_formatted(bare)}")
+    print(f"  {slower[0]:.1f} times as long ({slower[1]:.1f} by CPU time); load {_load()} at the end")
 
 
 def _songs(folder: Path, *, count: int) -> musgenre.datasets.TrackDataset:
@@ -103,7 +104,7 @@ def _cost_of_the_head(data: musgenre.datasets.TrackDataset, *, epochs: int, cach
 
 
 def _bare_loop(windows: RandomWindows, network: GenreNetwork, *, epochs: int) -> None:
-    """What one would write by hand: the backbone is frozen, and yet goes over every window in every epoch."""
+    """The peer: the frozen backbone processes every window in every epoch."""
     network.requires_grad_(False)
     network.eval()
     network.head.requires_grad_(True).train()
@@ -126,8 +127,8 @@ def _cost(work: Callable[[], object]) -> Seconds:
     return _now() - start
 
 
-def _told(cost: Seconds) -> str:
-    return f"{cost[0]:.1f} s ({cost[1]:.1f} s of processor)"
+def _formatted(cost: Seconds) -> str:
+    return f"{cost[0]:.1f} s ({cost[1]:.1f} s of CPU time)"
 
 
 def _load() -> str:

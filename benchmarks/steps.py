@@ -1,11 +1,11 @@
-"""Where the time of a prediction goes: the processor's time for each step, on one core.
+"""Benchmark the CPU time of each step of a prediction on one core.
 
     python benchmarks/steps.py [--picture steps.png] [--songs FOLDER]
 
-Each step is taken by itself on 30 s of audio, and the least of many runs is told, which a busy machine disturbs least.
-Beside the steps stand the operations that they need at least, how long those would take at the speed of a large product
-of matrices on the same core, and what one pass over the samples takes at the speed of a large copy. With ``--songs``,
-it is also told how far the probabilities of their windows move in each form of the network.
+Each step is measured separately on 30 s of audio; the minimum of many runs is reported, which is least affected by
+other load. For comparison, the minimum number of operations, their time at the speed of a large matrix product on the
+same core, and the time of one pass over the samples at the speed of a large copy are printed. With ``--songs``, the
+maximum change of the probabilities for each form of the network is printed as well.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ Steps = dict[str, float]
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--picture", type=Path, help="where the steps are drawn, as PNG")
-    parser.add_argument("--songs", type=Path, help="a folder of songs")
+    parser.add_argument("--picture", type=Path, help="file for the plot, in PNG format")
+    parser.add_argument("--songs", type=Path, help="a directory of audio files")
     options = parser.parse_args()
     torch.set_num_threads(1)
     classifier = musgenre.GenreClassifier.from_pretrained(device="cpu")
@@ -51,13 +51,13 @@ def main() -> None:
         audio, spectrogram = _audio(), _spectrogram(classifier)
         forms = _forms(classifier)
         windows = torch.randn(5, classifier.config.audio.window_samples)
-        picture = classifier.network.feature(windows)
+        feature = classifier.network.feature(windows)
         per_clip = SECONDS / classifier.config.audio.hop_seconds / len(windows)
-        network = {name: per_clip * _least(partial(form, picture)) for name, form in forms.items()}
+        network = {name: per_clip * _least(partial(form, feature)) for name, form in forms.items()}
         for title, steps in (("audio", audio), ("spectrogram", spectrogram), ("network", network)):
             print(f"\n| {title} | ms |\n| --- | --- |")
             print("\n".join(f"| {name} | {1e3 * seconds:.2f} |" for name, seconds in steps.items()))
-        _tell_limits(classifier, picture)
+        _print_limits(classifier, feature)
         if options.songs:
             print("\n| network | largest change of a window's probability |\n| --- | --- |")
             for name, change in _changes(classifier, forms, songs=options.songs).items():
@@ -66,20 +66,20 @@ def main() -> None:
         _draw(audio | spectrogram | {"network, fused": network["fused"]}, options.picture)
 
 
-def _tell_limits(classifier: musgenre.GenreClassifier, picture: Tensor) -> None:
-    """Prints what the arithmetic of each step would take at the processor's best, and a pass over the samples."""
+def _print_limits(classifier: musgenre.GenreClassifier, feature: Tensor) -> None:
+    """Print lower bounds: the arithmetic of each step at peak speed, and one pass over the samples."""
     mel: Any = classifier.network.feature.mel
     frames = mel.frame_count(SECONDS * classifier.config.audio.sample_rate)
     bins = mel.n_fft // 2 + 1
     with FlopCounterMode(display=False) as counted:
-        classifier.network.classify(picture)
+        classifier.network.classify(feature)
     windows = SECONDS / classifier.config.audio.hop_seconds
     operations = {
         "window": frames * mel.n_fft,
         "Fourier transform": frames * 2.5 * mel.n_fft * math.log2(mel.n_fft),
         "power": frames * 3 * bins,
         "mel bands": frames * 2 * int(mel.filterbank.value.count_nonzero()),
-        "network": counted.get_total_flops() * windows / len(picture),
+        "network": counted.get_total_flops() * windows / len(feature),
     }
     square, long = torch.randn(1024, 1024), torch.randn(2**26)
     peak = 2 * 1024**3 / _least(lambda: square @ square)
@@ -157,7 +157,7 @@ def _forms(classifier: musgenre.GenreClassifier) -> dict[str, Callable[[Tensor],
     forms: dict[str, Callable[[Tensor], Tensor]] = {
         "as trained": network.classify,
         "fused": quick.classify,
-        "fused, bfloat16": lambda picture: half.classify(picture.bfloat16()).float(),
+        "fused, bfloat16": lambda feature: half.classify(feature.bfloat16()).float(),
     }
     try:
         forms["ONNX Runtime"] = onnx_classifier(network, window_samples=classifier.config.audio.window_samples)
@@ -174,9 +174,9 @@ def _changes(
         samples = torch.from_numpy(load(path, sample_rate=spec.sample_rate))
         if samples.numel() < spec.window_samples:
             continue
-        picture = classifier.network.feature(samples.unfold(0, spec.window_samples, spec.hop_samples))
+        feature = classifier.network.feature(samples.unfold(0, spec.window_samples, spec.hop_samples))
         rows = {
-            name: (form(picture).double() / classifier.config.temperature).softmax(1) for name, form in forms.items()
+            name: (form(feature).double() / classifier.config.temperature).softmax(1) for name, form in forms.items()
         }
         for name, row in rows.items():
             largest[name] = max(largest[name], (row - rows["as trained"]).abs().max().item())

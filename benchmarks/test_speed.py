@@ -1,16 +1,15 @@
-"""How fast musgenre is, beside what one would use instead, in one run.
+"""Benchmark musgenre and its peers in one run.
 
     pip install -e ".[bench]"
     pytest benchmarks [--yamnet yamnet.tflite] [--ten-hours] [--table speed.md] [--benchmark-json speed.json]
 
-Peers: librosa, nnAudio and ``torch.stft`` for the spectrogram; for a song, YAMNet in TFLite (patches of 0.975 s without
-overlap, its cheapest use) and the recipe that musgenre began from: ``librosa.load``,
-``librosa.feature.melspectrogram``, one picture of 224 × 224 for the clip, torchvision's VGG-16 (with random weights,
-which take as long as trained ones). Ratios mean something on an idle machine; on a busy one
-``--benchmark-timer=time.process_time`` takes the processor's time, which says nothing of the rows in which
-processes or threads are the point: a folder, a song among workers, the first prediction.
+Peers: librosa, nnAudio and ``torch.stft`` for the spectrogram; for files, YAMNet in TFLite (patches of 0.975 s without
+overlap, its fastest configuration) and the published recipe: ``librosa.load``, ``librosa.feature.melspectrogram``, one
+image of 224 × 224 per clip, torchvision's VGG-16 (with random weights, whose computation takes as long as that of
+trained ones). Ratios are meaningful on an idle machine; on a busy one, use ``--benchmark-timer=time.process_time``,
+except for the rows that measure processes or threads: a folder, workers, the first prediction.
 """
-# ruff: noqa: PLR0917 - what a test takes has names
+# ruff: noqa: PLR0917 - fixtures are passed by name
 
 from __future__ import annotations
 
@@ -33,6 +32,7 @@ from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.features import LogMel
 from musgenre.models.network import GenreNetwork
 
+pytestmark = pytest.mark.timeout(0)  # without limit
 RATE = 22_050
 Measure = Callable[..., None]
 Work = Callable[[], object]
@@ -99,9 +99,9 @@ def _recipe(song: Path) -> Work:
     def work() -> torch.Tensor:
         samples, rate = librosa.load(song, sr=RATE)
         mel = librosa.power_to_db(librosa.feature.melspectrogram(y=samples, sr=rate), ref=np.max)
-        picture = torch.from_numpy(mel)[None, None].repeat(1, 3, 1, 1)
-        picture = torch.nn.functional.interpolate(picture, size=(224, 224), mode="bilinear")
-        scores: torch.Tensor = network(picture).softmax(dim=1)
+        image = torch.from_numpy(mel)[None, None].repeat(1, 3, 1, 1)
+        image = torch.nn.functional.interpolate(image, size=(224, 224), mode="bilinear")
+        scores: torch.Tensor = network(image).softmax(dim=1)
         return scores
 
     return work
@@ -173,7 +173,7 @@ def test_long(measure: Measure, songs: Songs, who: str, song: str, share: float)
 
 @pytest.fixture(scope="session")
 def ten_hours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten hours of bursts of noise; the silence between them keeps the file small."""
+    """Write ten hours of noise bursts, separated by silence to limit the file size."""
     if not request.config.getoption("--ten-hours"):
         pytest.skip("takes some minutes: --ten-hours")
     path, burst = tmp_path_factory.mktemp("long") / "ten-hours.flac", np.zeros(60 * RATE, np.float32)
@@ -200,9 +200,9 @@ def test_vgg16(measure: Measure, who: str) -> None:
     image, vgg16 = Component("logmel-image"), Component("vgg16", {"weights": None})
     config = ModelConfig("vgg16", tuple("abcdefghij"), AudioSpec(), image, vgg16)
     classifier = musgenre.GenreClassifier(GenreNetwork.from_config(config), config, device="cpu")
-    pictures = torch.randn(10, 3, 224, 224).to(memory_format=torch.channels_last)
+    images = torch.randn(10, 3, 224, 224).to(memory_format=torch.channels_last)
     bare = torchvision.models.vgg16(weights=None).eval().to(memory_format=torch.channels_last)
-    work: Work = (lambda: classifier.predict((CLIP, RATE))) if who == "musgenre" else (lambda: bare(pictures))
+    work: Work = (lambda: classifier.predict((CLIP, RATE))) if who == "musgenre" else (lambda: bare(images))
     measure("predict with VGG-16", who, work, rounds=5)
 
 
@@ -212,10 +212,10 @@ def test_gpu(measure: Measure, who: str) -> None:
     config = ModelConfig("vgg16", tuple("abcdefghij"), AudioSpec(), Component("logmel-image"), Component("vgg16"))
     network = GenreNetwork.from_config(config).eval().cuda()
     windows = torch.from_numpy(CLIP[: 3 * RATE]).repeat(64, 1).cuda()
-    pictures = network.feature(windows)
+    images = network.feature(windows)
 
     def work() -> None:
-        network(windows) if who == "musgenre" else network.classify(pictures)
+        network(windows) if who == "musgenre" else network.classify(images)
         torch.cuda.synchronize()
 
     measure("64 windows on a GPU", who, work)

@@ -1,10 +1,10 @@
-"""What an epoch of ``musgenre.finetune`` costs, beside the same epoch in a bare loop, in one run.
+"""Benchmark an epoch of ``musgenre.finetune`` and the same epoch in a bare loop.
 
-Both build the network, vgg16-slim, and train all of it for three epochs on windows of 3 s that are decoded meanwhile,
-without validation; ours also checks the tracks, keeps the weights and makes a classifier of them. The time of an epoch
-is a third of that.
+Both build a vgg16-slim and train all of its layers for three epochs on windows of 3 s that are decoded on the fly,
+without validation; ``finetune`` also validates the tracks, saves checkpoints and returns a classifier. The time of an
+epoch is a third of the total.
 """
-# ruff: noqa: PLR0917 - what a test takes has names
+# ruff: noqa: PLR0917 - fixtures are passed by name
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.datasets.windows import RandomWindows
 from musgenre.models.network import GenreNetwork
 
+pytestmark = pytest.mark.timeout(0)  # without limit
 RATE = 22_050
 SPEC = AudioSpec(RATE)
 BACKBONE = Component("vgg16-slim")
@@ -32,7 +33,7 @@ Measure = Callable[..., None]
 
 @pytest.fixture(scope="module")
 def tracks(tmp_path_factory: pytest.TempPathFactory) -> musgenre.datasets.TrackDataset:
-    """Sixty-four songs of 30 s, of two genres."""
+    """Sixty-four files of 30 s, of two genres."""
     folder, generator = tmp_path_factory.mktemp("genres"), np.random.default_rng(0)
     for number in range(64):
         path = folder / ("hiss", "rumble")[number % 2] / f"{number}.flac"

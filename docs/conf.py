@@ -1,4 +1,4 @@
-"""How Sphinx builds this documentation: ``sphinx-build -W -n -b html docs docs/_build/html``. No network is needed."""
+"""Sphinx configuration: ``sphinx-build -W -n -b html docs docs/_build/html``. No network access is needed."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ pygments_style = "default"
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-# The API reference. Types stand in annotations only: "Returns" is prose, and "Shape" a section of the project's own.
+# API reference. Types are given in annotations only; "Returns" is prose, and "Shape" a custom section.
 autodoc_member_order = "bysource"
-# scikit-learn makes such methods for every estimator, with text that refers to its own documentation.
+# Methods that scikit-learn generates, whose docstrings refer to its own documentation.
 _REQUESTS = [f"set_{method}_request" for method in ("fit", "predict", "predict_proba", "score", "transform")]
 autodoc_default_options = {"members": True, "exclude-members": ",".join(_REQUESTS)}
 autosummary_generate = False
@@ -59,30 +59,39 @@ autodoc_typehints_format = "short"
 maximum_signature_line_length = 88
 autodoc_type_aliases = {"AudioSource": "musgenre.audio.windows.AudioSource"}
 
-# The build reaches no network, so what other libraries define is named and not linked.
+# Names of other libraries are not linked, because the build has no network access.
 nitpick_ignore_regex = [
     ("py:.*", r"(abc|collections|collections\.abc|concurrent|numpy|os|pathlib|torch|typing)\..*"),
     ("py:.*", r"matplotlib\.axes\..*"),
     ("py:data", "Ellipsis"),
 ]
 nitpick_ignore = [
-    # Attributes that are described in a list, or with the constructor's parameters, have no place to link to.
-    *[("py:attr", name) for name in ("expects", "labels", "missing", "named_weights", "out_features", "sample_rate")],
-    # Type variables, and types that are imported for type checkers only.
+    # Attributes documented in a list or as parameters of the constructor have no link target.
+    *[
+        ("py:attr", name)
+        for name in ("expects", "labels", "missing", "names", "named_weights", "out_features", "sample_rate")
+    ],
+    # Type variables and types imported for type checkers only.
     *[
         ("py:class", name)
         for name in ("musgenre.core.registry.F", "musgenre.core.registry.T", "musgenre.core.config.Spec")
     ],
     *[
         ("py:class", name)
-        for name in ("musgenre.core.threads.R", "musgenre.core.threads.T", "musgenre.models.inference.Network")
+        for name in (
+            "musgenre.core.threads.R",
+            "musgenre.core.threads.T",
+            "musgenre.models.inference.Network",
+            "musgenre.models.inference.R",
+        )
     ],
-    *[
-        ("py:class", name)
-        for name in ("Axes", "npt.ArrayLike", "Path", "Projection", "Self")
-    ],
+    *[("py:class", name) for name in ("Axes", "npt.ArrayLike", "Path", "Projection", "Self")],
+    # Internal.
+    ("py:class", "musgenre.audio.windows.ClosingIterator"),
     # scikit-learn's.
     ("py:exc", "NotFittedError"),
+    # The standard library's, by its short name.
+    ("py:exc", "CancelledError"),
     # Lightning's and rich's.
     *[("py:class", name) for name in ("Callback", "Group", "Logger", "Strategy", "Trainer")],
 ]
@@ -94,7 +103,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "within_subsection_order": sphinx_gallery.sorting.FileNameSortKey,
     "abort_on_example_error": True,
-    # A script that has not changed may fail all the same; one run for both builders is enough.
+    # Run all examples even if unchanged, except for the doctest builder.
     "run_stale_examples": "doctest" not in sys.argv,
     "plot_gallery": True,
     "backreferences_dir": None,
@@ -107,29 +116,29 @@ sphinx_gallery_conf = {
 }
 suppress_warnings = ["config.cache"]
 
-# What the code of the pages prints is compared in full; "..." stands for anything.
+# Output is compared completely; "..." matches any text.
 doctest_default_flags = doctest.ELLIPSIS
 doctest_global_setup = """
 import importlib
 
 def as_in(module):
-    # An example in a docstring sees what its module sees.
+    # Examples in docstrings have access to the names of their module.
     found = vars(importlib.import_module(module))
     globals().update({name: value for name, value in found.items() if not name.startswith("__")})
 """
 
-# The prompts of a shell or of Python are no part of what is copied.
+# Prompts are not copied.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 
 def strip_front_matter(_app: Sphinx, _path: Path, _parent: str, content: list[str]) -> None:
-    """Takes off the block of metadata with which a model card begins."""
+    """Remove the metadata block at the start of a model card."""
     content[0] = re.sub(r"\A---\n.*?\n---\n", "", content[0], flags=re.DOTALL)
 
 
 def test_python_blocks(app: Sphinx, doctree: nodes.document) -> None:
-    """Lets the doctest builder run the Python of a page that is written for other readers than Sphinx as well."""
+    """Let the doctest builder run the Python blocks of CONTRIBUTING.md, which has no directives."""
     if app.env.docname == "contributing":
         for block in doctree.findall(nodes.literal_block):
             if block.get("language") == "python":
@@ -137,26 +146,26 @@ def test_python_blocks(app: Sphinx, doctree: nodes.document) -> None:
                 block["groups"] = ["default"]
 
 
-# What comes before the text of a constant or a property, so that napoleon finds no type there.
+# Inserted before the docstring of a constant or a property, so that napoleon does not parse a type.
 UNTYPED = ["..", ""]
 
 
 def untyped(_app: Sphinx, *about: Any) -> None:
-    """Keeps napoleon from taking the words before a colon for the type of a constant or a property."""
+    """Prevent napoleon from parsing the words before a colon as the type of a constant or a property."""
     what, *_, lines = about
     if what in ("attribute", "data", "property"):
         lines[:0] = UNTYPED
 
 
 def untouched(_app: Sphinx, *about: Any) -> None:
-    """Takes away what :func:`untyped` put there."""
+    """Remove the lines inserted by :func:`untyped`."""
     *_, lines = about
     if lines[:2] == UNTYPED:
         del lines[:2]
 
 
 def tidy_signature(_app: Sphinx, *about: Any) -> tuple[str | None, str | None]:
-    """Writes the default of a dataclass's field, and an alias within a union, so that Sphinx can parse them."""
+    """Rewrite default factories of dataclasses and aliases in unions, so that Sphinx can parse them."""
     signature, returned = about[-2:]
     if signature:
         signature = re.sub(r"TypeAliasForwardRef\('([\w.]+)'\)", r"~\1", signature.replace("<factory>", "..."))
@@ -164,7 +173,7 @@ def tidy_signature(_app: Sphinx, *about: Any) -> tuple[str | None, str | None]:
 
 
 def setup(app: Sphinx) -> None:
-    """Connects the functions above."""
+    """Register the functions above."""
     app.connect("autodoc-process-docstring", untyped, priority=400)
     app.connect("autodoc-process-docstring", untouched, priority=600)
     app.connect("autodoc-process-signature", tidy_signature)

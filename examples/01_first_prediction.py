@@ -2,15 +2,15 @@
 A first prediction
 ==================
 
-Load the model that comes with the package, let it hear a short piece, and look at what it says: the genre of the
-whole piece, how the genre moves through it, and what comes back when a file cannot be read.
+Load the default model, predict the genre of a short piece, and read the result: the genre of the whole piece, the
+genre of each window, and the errors for files that cannot be read.
 """
 
 # %%
 # Load the model
 # --------------
 #
-# The default model lies inside the package, so nothing is downloaded. It knows ten genres.
+# The default model is part of the package, so nothing is downloaded. It has ten genres.
 
 import musgenre
 
@@ -18,12 +18,12 @@ classifier = musgenre.GenreClassifier.from_pretrained()
 print(", ".join(classifier.labels))
 
 # %%
-# Predict a song
+# Predict a file
 # --------------
 #
-# A song is a path, a binary file object, or a pair of samples and their rate. The piece below comes with the package
-# too: its notes and its sounds are computed by a script of the project, as a waltz, a disco, a reggae and a metal
-# section, about seven seconds each.
+# The input is a path, a binary file object, or a pair of samples and sample rate. The demo piece comes with the
+# package. It is synthetic and was written for this demo (``scripts/render_demo.py``): six seconds of a waltz, then
+# metal.
 
 from pathlib import Path
 
@@ -35,18 +35,18 @@ for label, probability in prediction.top(3):
     print(f"{label:<10} {probability:.0%}")
 
 # %%
-# The probabilities of all genres add up to one. A low highest value means that the model hears several genres, or
-# that it does not know what it hears: it has no answer "none of these".
+# The probabilities of all genres sum to one. A low maximum means that the piece changes its genre or that the model is
+# uncertain; there is no class "none of these".
 
 print(prediction.label, round(sum(prediction.probabilities.values()), 6))
 
 # %%
-# How the genre moves through a song
-# ----------------------------------
+# Genre over time
+# ---------------
 #
-# The model hears one window of three seconds at a time. What it says of the song is the mean over its windows;
-# ``prediction.windows`` keeps them, one row a window. The last window ends with the song, so it may overlap the one
-# before.
+# The model classifies windows of three seconds. The prediction of a file is the mean over its windows, which
+# ``prediction.windows`` holds, one row per window. The last window is aligned with the end of the file, so it may
+# overlap the previous one.
 
 import numpy as np
 
@@ -55,7 +55,7 @@ for start, row in zip(windows.start_seconds, windows.probabilities, strict=True)
     print(f"{start:5.1f} s  {classifier.labels[np.argmax(row)]}")
 
 # %%
-# Drawn, with the spectrogram above it. ``musgenre demo`` writes the same picture to a file.
+# Plot it below the spectrogram. ``musgenre demo`` writes the same figure to a file.
 
 import matplotlib.pyplot as plt
 
@@ -72,25 +72,24 @@ upper.set_xlabel("")
 plt.show()
 
 # %%
-# Samples in place of a file
-# --------------------------
+# Samples instead of a file
+# -------------------------
 #
-# Any rate and any number of channels will do: channels are averaged and the rate is converted. Here is a third of the
-# song, and the same as two channels of whole numbers, as a sound card gives them.
+# Samples may have any rate and any number of channels: channels are averaged, and the signal is resampled. The last
+# ten seconds of the piece, as mono floats and as stereo 16-bit integers:
 
-third = waveform[: len(waveform) // 3]
-print(classifier.predict((third, rate)).label)
+ending = waveform[-10 * rate :]
+print(classifier.predict((ending, rate)).label)
 
-stereo = np.stack([third, third])
+stereo = np.stack([ending, ending])
 print(classifier.predict(((stereo * 32_767).astype(np.int16), rate)).label)
 
 # %%
-# Several songs
+# Several files
 # -------------
 #
-# A list gives a list. ``predict_proba`` gives a table with a row a song and a column a genre, and ``embed`` gives
-# each song's vector from the last layer before the head, which says how a song sounds and can be compared with
-# others'.
+# A list returns a list. ``predict_proba`` returns an array with one row per file and one column per genre. ``embed``
+# returns the output of the backbone, averaged over the windows: a vector per file for similarity search or a map.
 
 parts = [(part, rate) for part in np.array_split(waveform, 4)]
 print([result.label for result in classifier.predict(parts)])
@@ -102,11 +101,11 @@ vectors = classifier.embed(parts)
 print(vectors.shape)
 
 # %%
-# What cannot be read
-# -------------------
+# Errors
+# ------
 #
-# Whatever is wrong with a song is a ``MusgenreError`` that says so. With ``on_error="return"`` the error takes the
-# song's place in the list, and the other songs are predicted all the same.
+# Files that cannot be read raise a ``MusgenreError`` that names the cause. With ``on_error="return"`` the error is
+# returned in the list, and the other files are still predicted.
 
 results = classifier.predict([song, "no-such-file.mp3"], on_error="return")
 for result in results:

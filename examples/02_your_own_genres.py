@@ -2,17 +2,16 @@
 Your own genres
 ===============
 
-A folder with one sub-folder a genre is all that fine-tuning needs. This tutorial learns from computed sounds, so that
-it runs anywhere in a minute: four "genres" that are easy to tell apart. Put your own music in their place, and the rest
-stays as it is.
+Fine-tuning needs a directory with one subdirectory per genre. This tutorial trains on four synthetic "genres", so that
+it runs anywhere in a minute. Replace them by your own music; the rest of the code stays the same.
 """
 
 # %%
-# A folder of genres
-# ------------------
+# Synthetic data
+# --------------
 #
-# ``make_genres.py``, beside this script, writes drones (chords that hardly change), clicks (short knocks in a steady
-# beat), bursts (clouds of noise) and glides (tones that sweep): twelve songs each, three by each of four "artists".
+# ``make_genres.py``, in the same directory, writes drones (sustained chords), clicks (a steady beat), bursts (modulated
+# noise) and glides (frequency sweeps): twelve tracks per genre, three by each of four "artists".
 
 import tempfile
 from pathlib import Path
@@ -25,7 +24,7 @@ music = make_genres(Path(folder.name) / "music")
 print(*sorted(path.name for path in music.iterdir()))
 
 # %%
-# Look at one song of each.
+# The mel spectrogram of one track per genre:
 
 import matplotlib.pyplot as plt
 
@@ -40,13 +39,12 @@ for ax, name in zip(axes, ["bursts", "clicks", "drones", "glides"], strict=True)
 plt.show()
 
 # %%
-# Tracks, and a split
-# -------------------
+# Dataset and split
+# -----------------
 #
-# ``AudioFolder`` lists the tracks. ``holdout`` puts some aside to stop by, with every genre on both sides. Songs of one
-# artist are alike, and ``artists.csv``, with the columns ``track`` and ``group``, says whose each song is: then no
-# artist stands on both sides, and the accuracy below means what you think it means. Without such a file every song
-# counts as an artist of its own.
+# ``AudioFolder`` lists the tracks. ``holdout`` holds out validation tracks for early stopping, stratified by genre.
+# ``artists.csv`` has the columns ``track`` and ``group``; with it, no artist is in both sets. Without it, every track
+# is a group of its own, and the validation accuracy is too high where artists have several tracks.
 
 import musgenre
 
@@ -55,16 +53,16 @@ print(data, data.counts())
 print(data[0].id, data[0].label, data[0].group, data[0].duration_seconds)
 
 train, valid = musgenre.datasets.holdout(data, fraction=0.2, seed=0)
-print(len(train), "to learn from,", len(valid), "to stop by")
+print(len(train), "training tracks,", len(valid), "validation tracks")
 
 # %%
 # Fine-tune
 # ---------
 #
-# ``vgg16-slim`` has VGG-16's layers, but fewer channels in each: a quarter of them by default, an eighth here, to
-# be quick. It starts from random weights, so that everything learns in one stage; the pretrained ``vgg16`` would
-# first train its head and then its last layers. Training draws other windows of each song in each epoch, and the
-# weights with the lowest loss on ``valid`` come back.
+# ``vgg16-slim`` has the layers of VGG-16 with fewer channels: a quarter by default, an eighth here, for speed. It
+# starts from random weights, so all layers train in one stage; the pretrained ``vgg16`` would first train the head and
+# then the last stages of the backbone. Each epoch draws new random windows of each track. The result has the weights
+# with the lowest validation loss.
 
 config = musgenre.FinetuneConfig(
     audio=musgenre.AudioSpec(window_seconds=2, hop_seconds=2),
@@ -87,14 +85,14 @@ for row in result.history:
     print(f"{row['epoch']:5}  {losses}  {row['valid_accuracy']:14.0%}")
 
 # %%
-# The songs that are held back also chose the weights, so the last column is a sign that training works and no
-# measurement. :doc:`06_measure_honestly` measures.
+# The validation tracks also selected the weights, so the last column is not an unbiased estimate of the accuracy. See
+# :doc:`06_measure_honestly` for that.
 #
 # Save, reload, predict
 # ---------------------
 #
-# A saved model is a folder with its configuration, its weights and a card that says what it is. It can be copied
-# anywhere; the same musgenre gives the same predictions there.
+# A saved model is a directory with its configuration, its weights and a model card. A reloaded model gives the same
+# predictions.
 
 model = music.parent / "my-model"
 result.classifier.save_pretrained(model)
@@ -104,10 +102,10 @@ classifier = musgenre.GenreClassifier.from_pretrained(model)
 song = valid[0].path
 before, after = result.classifier.predict(song), classifier.predict(song)
 print(f"{valid[0].id}: {after.label}, {after.probability:.0%}")
-print("the same as before:", before.probabilities == after.probabilities)
+print("identical probabilities:", before.probabilities == after.probabilities)
 
 # %%
-# A song that the model has never met in any form: a drone that turns into clicks. The timeline shows where.
+# The timeline of a new signal, a drone that is followed by clicks:
 
 rng = np.random.default_rng(1)
 time = np.arange(6 * RATE) / RATE
@@ -119,7 +117,7 @@ plotting.plot_timeline(classifier.predict((piece, RATE)), ax=ax)
 plt.show()
 
 # %%
-# From the shell, the same is one line:
+# The same on the command line:
 #
 # .. code-block:: console
 #

@@ -1,21 +1,21 @@
 """
-Your own backbone and feature
+Custom backbones and features
 =============================
 
-A network is a feature, a backbone and a head. Features and backbones are found by name, and a decorator gives yours a
-name. After that they are used, saved and loaded like those that come with musgenre.
+A network consists of a feature, a backbone and a head. Features and backbones are looked up in registries. A decorator
+registers your own under a name, and they are then used, saved and loaded like the built-in ones.
 """
 
 # %%
 # A feature
 # ---------
 #
-# A feature is a module from windows of audio, ``(batch, samples)``, to a picture, ``(batch, channels, bins,
-# frames)``. It is part of the network, so training and prediction cannot disagree about it. This one is a mel
-# spectrogram of few, wide bands.
+# A feature is a module from waveforms ``(batch, samples)`` to feature maps ``(batch, channels, bins, frames)``. It is
+# part of the network, so training and prediction use the same computation. This one is a mel spectrogram with few, wide
+# bands.
 #
-# What is registered is a class or a function. Each of its parameters is keyword-only (after the ``*``), so that a
-# misspelled option is an error; ``sample_rate`` is always given.
+# A registered factory is a class or a function with keyword-only parameters (after the ``*``), so that a misspelled
+# option is an error. ``sample_rate`` is always passed.
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from musgenre.transforms import Channels, MelSpectrogram, ToDecibel
 
 @musgenre.register_feature("few-bands")
 class FewBands(FeatureExtractor):
-    """Decibels below the loudest cell, in a few wide bands."""
+    """Mel spectrogram in decibels relative to its maximum, with few, wide bands."""
 
     def __init__(self, *, sample_rate: int, n_mels: int = 24) -> None:
         super().__init__(sample_rate=sample_rate)
@@ -36,14 +36,14 @@ class FewBands(FeatureExtractor):
             hop_length=1024,
             n_mels=n_mels,
         )
-        self.picture = nn.Sequential(ToDecibel(reference="max"), Channels(1))
+        self.to_decibel = nn.Sequential(ToDecibel(reference="max"), Channels(1))
 
     def out_shape(self, samples: int) -> tuple[int, int, int]:
         return 1, self.mel.n_mels, self.mel.frame_count(samples)
 
     def forward(self, waveform: Tensor) -> Tensor:
         # From [-80, 0] dB to [-1, 1].
-        return 1 + self.picture(self.mel(waveform)) / 40
+        return 1 + self.to_decibel(self.mel(waveform)) / 40
 
 
 feature = FewBands(sample_rate=22_050)
@@ -53,16 +53,16 @@ print(feature(torch.randn(2, 66_150)).shape, feature.out_shape(66_150))
 # A backbone
 # ----------
 #
-# A backbone is a module from that picture to one vector a window, ``(batch, out_features)``. It says what input it
-# expects, and lists its stages from input to output, which is the order in which fine-tuning unfreezes them from
-# the end. ``in_channels`` is always given: the number of channels of the feature.
+# A backbone is a module from feature maps to one vector per window, ``(batch, out_features)``. It declares the input it
+# expects and lists its stages from input to output; fine-tuning unfreezes them from the output end. ``in_channels``,
+# the number of channels of the feature, is always passed.
 
 from musgenre.backbones import Backbone, InputSpec
 
 
 @musgenre.register_backbone("two-layers")
 class TwoLayers(Backbone):
-    """Two convolutions along time; every band is an input of the first."""
+    """Two convolutions along time; the first spans all bands."""
 
     default_feature = "few-bands"
 
@@ -91,10 +91,10 @@ class TwoLayers(Backbone):
 print(musgenre.BACKBONES.names())
 
 # %%
-# Something to learn from
-# -----------------------
+# Synthetic data
+# --------------
 #
-# Two "genres" of computed sounds: tones that glide upwards, and tones that glide downwards.
+# Two "genres": tones with rising frequency, and tones with falling frequency.
 
 import tempfile
 from pathlib import Path
@@ -118,7 +118,7 @@ for name, sign in {"rising": 1, "falling": -1}.items():
         soundfile.write(music / name / f"{number:02}.wav", sound, RATE)
 
 # %%
-# The feature's picture of one song of each. The lowest band is the first row.
+# The feature of one track per genre:
 
 import matplotlib.pyplot as plt
 
@@ -127,25 +127,25 @@ from musgenre import audio
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
 for ax, name in zip(axes, ["rising", "falling"], strict=True):
     waveform = audio.load(music / name / "00.wav", sample_rate=RATE)
-    picture = feature(torch.from_numpy(waveform)[None])[0, 0]
-    ax.imshow(picture, origin="lower", aspect="auto", cmap="magma")
+    spectrogram = feature(torch.from_numpy(waveform)[None])[0, 0]
+    ax.imshow(spectrogram, origin="lower", aspect="auto", cmap="magma")
     ax.set(title=name, xlabel="frame")
 axes[0].set_ylabel("band")
 plt.show()
 
 # %%
-# A split that puts a quarter of the songs aside to stop by.
+# Hold out a quarter of the tracks for validation.
 
 data = musgenre.datasets.AudioFolder(music)
 train, valid = musgenre.datasets.holdout(data, fraction=0.25)
-print(len(train), "to learn from,", len(valid), "to stop by")
+print(len(train), "training tracks,", len(valid), "validation tracks")
 
 # %%
 # Train by name
 # -------------
 #
-# The names stand where those of built-in parts would. Options go into a ``Component``; a misspelled one is refused
-# with the options that there are.
+# The names are used like those of built-in components. Options are given in a ``Component``; a misspelled option is an
+# error that lists the valid ones.
 
 from musgenre import Component
 
@@ -169,9 +169,8 @@ except musgenre.MusgenreError as error:
 # Save and reload
 # ---------------
 #
-# ``config.json`` names the feature and the backbone with their options; it holds no code. Whoever loads the model
-# needs to have registered the same names, by running this code first or by installing a package that announces
-# them.
+# ``config.json`` contains the names and options of the feature and the backbone, and no code. To load the model, the
+# same names must be registered: run this code first, or install a package with entry points for them.
 
 model = music.parent / "glides"
 result.classifier.save_pretrained(model)
@@ -182,8 +181,8 @@ for track in valid:
     print(f"{track.id}: {classifier.predict(track.path).label}")
 
 # %%
-# A package announces its parts in its ``pyproject.toml``, and from then on their names are there wherever it is
-# installed, in the command as well (``musgenre list backbones``):
+# A package declares its components as entry points in its ``pyproject.toml``. They are then available in every program
+# and on the command line (``musgenre list backbones``):
 #
 # .. code-block:: toml
 #

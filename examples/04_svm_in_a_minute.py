@@ -1,21 +1,19 @@
 """
-An SVM in a minute
-==================
+Feature statistics and an SVM
+=============================
 
-Not everything needs a network. This tutorial turns songs into rows of a table, trains a support vector machine of
-scikit-learn on it, and measures it so that the figure can be trusted: no artist is on both sides of a split. Then it
-does the same with a network, on the same folds.
+A baseline without a network: this tutorial computes a table of feature statistics, trains a support vector machine with
+scikit-learn, and cross-validates it with artists kept apart. It then evaluates a network on the same folds.
 """
 
 # %%
-# Songs, labels and artists
-# -------------------------
+# Synthetic data
+# --------------
 #
-# Three "genres" of computed sounds by four "artists" each. An artist has an instrument of their own, and mixes in a
-# little, or a lot, of another genre that has influenced them. Whoever has heard one of their songs knows the others:
-# that is what makes a split at random flatter a model.
+# Three synthetic "genres" with four "artists" each. An artist has a characteristic timbre and mixes in another genre.
+# Tracks of one artist are therefore similar, which makes a random split optimistic.
 #
-# Given a folder of GTZAN on the command line, the script takes that instead.
+# With a path to GTZAN as argument, the script uses GTZAN instead.
 
 import sys
 import tempfile
@@ -33,7 +31,7 @@ time = np.arange(4 * RATE) / RATE
 
 
 def compose(genre: str, *, hertz: float, brightness: float) -> np.ndarray:
-    """Four seconds of a genre; pitch and brightness are the artist's."""
+    """Synthesise four seconds of a genre with the pitch and brightness of an artist."""
     if genre == "drones":
         root = hertz * rng.choice([1, 9 / 8, 5 / 4])
         tones = [(k * step * root, brightness**k) for step in (1, 1.25, 1.5) for k in range(1, 6)]
@@ -48,7 +46,7 @@ def compose(genre: str, *, hertz: float, brightness: float) -> np.ndarray:
 
 
 def make_songs(folder: Path) -> musgenre.datasets.AudioFolder:
-    """Writes the songs, and a table that says whose they are."""
+    """Write the tracks and a table of their artists."""
     rows = ["track,group"]
     for genre in GENRES:
         (folder / genre).mkdir(parents=True)
@@ -73,14 +71,15 @@ else:
 songs = [str(track.path) for track in data]
 labels = np.array([track.label for track in data])
 artists = np.array([track.group for track in data])
-print(f"{len(songs)} songs of {len(set(labels))} genres by {len(set(artists))} artists")
+print(f"{len(songs)} tracks of {len(set(labels))} genres by {len(set(artists))} artists")
 
 # %%
-# One row a song
-# --------------
+# Feature table
+# -------------
 #
-# ``"stats"`` is the classic summary: mean, deviation and skewness of timbre, harmony and loudness over the frames, and
-# the tempo. :class:`~musgenre.sklearn.FeatureTransformer` is a transformer like any other, so its columns have names.
+# ``"stats"`` summarises frame-level features (MFCCs, chroma, spectral shape, level) by mean, standard deviation and
+# skewness, and adds the tempo. :class:`~musgenre.sklearn.FeatureTransformer` is a scikit-learn transformer with named
+# output columns.
 
 from musgenre.sklearn import FeatureTransformer
 
@@ -89,11 +88,11 @@ table = transformer.fit_transform(songs)
 print(table[["spectral_centroid_mean", "zero_crossing_rate_mean", "tempo"]].groupby(labels).mean().round(2))
 
 # %%
-# Train and measure
-# -----------------
+# Cross-validation
+# ----------------
 #
-# The transformer learns nothing from the songs, so the table can be made once for all folds. What does learn, the
-# scaling and the machine, is fitted on the training side of each fold alone: that is what the pipeline is for.
+# The transformer is not fitted to the data, so the table is computed once for all folds. The pipeline fits the scaler
+# and the SVM on the training set of each fold.
 
 from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -105,7 +104,7 @@ svm = make_pipeline(StandardScaler(), SVC(C=10))
 
 
 def report(name: str, predicted: np.ndarray) -> None:
-    """Prints an accuracy with its 95 % interval over artists."""
+    """Print the accuracy with its 95 % interval over artists."""
     truth, found = (np.searchsorted(data.labels, of) for of in (labels, predicted))
     low, high = musgenre.metrics.accuracy_interval(truth, found, groups=list(artists))
     print(f"{name:<34} {musgenre.metrics.accuracy(truth, found):4.0%} ({low:.0%} to {high:.0%})")
@@ -115,18 +114,18 @@ honest = cross_val_predict(svm, table, labels, groups=artists, cv=GroupKFold(FOL
 report("SVM, artists kept apart", honest)
 
 flattered = cross_val_predict(svm, table, labels, cv=KFold(FOLDS, shuffle=True, random_state=0))
-report("SVM, songs divided at random", flattered)
+report("SVM, random split", flattered)
 
 # %%
-# The first line is what to expect of a song by somebody new. The second is not: there the machine may have heard the
-# artist before.
+# The first line estimates the accuracy for new artists. The second is optimistic, because the artists of the test
+# tracks are in the training set as well.
 #
-# The same with a network
-# -----------------------
+# A network on the same folds
+# ---------------------------
 #
-# :class:`~musgenre.sklearn.GenreEstimator` is fine-tuning as a classifier of scikit-learn: it is given the paths, and
-# goes through the same folds. A small network without pretrained weights learns little from so few songs; what a
-# pretrained one gains is a matter of ``backbone="vgg16"`` or ``"yamnet"``, and of a download.
+# :class:`~musgenre.sklearn.GenreEstimator` is fine-tuning as a scikit-learn classifier. Its input is the paths. A small
+# network without pretrained weights performs poorly with so few tracks; a pretrained one is used with
+# ``backbone="vgg16"`` or ``"yamnet"``, which download weights.
 
 from musgenre.sklearn import GenreEstimator
 
@@ -139,12 +138,11 @@ network = GenreEstimator(
         "windows_per_track": 2,
     },
 )
-learned = cross_val_predict(network, songs, labels, groups=artists, cv=GroupKFold(FOLDS))
-report("network, artists kept apart", learned)
+of_network = cross_val_predict(network, songs, labels, groups=artists, cv=GroupKFold(FOLDS))
+report("network, artists kept apart", of_network)
 
 # %%
-# Everything else of scikit-learn works as well. A search over the machine's options and the features at once, with the
-# songs as its input, is
+# A grid search over the options of the SVM and the features at once, with paths as input:
 #
 # .. code-block:: python
 #

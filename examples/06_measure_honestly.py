@@ -1,18 +1,18 @@
 """
-Measure honestly
-================
+Evaluation without leakage
+==========================
 
-How good is a model? Two questions decide whether a figure means anything: did the model know the songs, or their
-artists, before; and how far would the figure move with other songs. This tutorial divides a folder, trains, measures
-with an interval over artists, and shows what a careless split would have claimed.
+An accuracy is meaningful only if no track, artist or recording of the test set is in the training set, and if its
+uncertainty is known. This tutorial splits a dataset by artist, trains, evaluates with a confidence interval over
+artists, and compares with a random split.
 """
 
 # %%
-# Songs, and who plays them
-# -------------------------
+# Dataset with artists
+# --------------------
 #
-# ``make_genres.py``, beside this script, computes four genres with four artists each. ``artists.csv`` says who plays
-# what, and so no artist stands on both sides of a split.
+# ``make_genres.py``, in the same directory, synthesises four genres with four artists each. ``artists.csv`` assigns
+# each track to its artist, so no artist is on both sides of the split.
 
 import tempfile
 from pathlib import Path
@@ -27,14 +27,14 @@ data = musgenre.datasets.AudioFolder(music, groups=music / "artists.csv")
 print(data, "by", len({track.group for track in data}), "artists")
 
 train, test = musgenre.datasets.holdout(data, fraction=0.25, seed=0)
-print("kept for the test:", ", ".join(sorted({track.group for track in test})))
+print("test artists:", ", ".join(sorted({track.group for track in test})))
 
 # %%
-# Train on the one side, measure on the other
-# -------------------------------------------
+# Train and evaluate
+# ------------------
 #
-# The network is small and learns for a few epochs, to be quick. ``evaluate`` is told what the model was trained on, and
-# refuses a test that shares a song, an artist or a recording with it.
+# The network is small and trains for a few epochs, for speed. With ``trained_on``, ``evaluate`` raises an error if the
+# test set shares a track, an artist or a recording with the training set.
 
 SMALL = musgenre.Component("vgg16-slim", {"width": 0.0625, "dropout": 0.2})
 CONFIG = musgenre.FinetuneConfig(
@@ -50,38 +50,38 @@ CONFIG = musgenre.FinetuneConfig(
 result = musgenre.finetune(train, backbone=SMALL, config=CONFIG, progress=False)
 report = musgenre.evaluate(result.classifier, test, trained_on=train)
 low, high = report.accuracy_interval
-print(f"{report.accuracy:.0%} of the songs are right; 95 % interval over artists: {low:.0%} to {high:.0%}")
+print(f"accuracy {report.accuracy:.0%}, 95 % interval over artists {low:.0%} to {high:.0%}")
 
 # %%
-# The interval is wide: the test has few artists, and songs of one artist are right or wrong together. A figure without
-# it would promise more than it can. The report has each genre, the confusion and the calibration, as Markdown and as
-# a picture.
+# The interval is wide, because the test set has few artists and the errors of one artist's tracks are correlated. The
+# report also contains per-genre figures, the confusion matrix and the calibration, as Markdown and as a figure.
 
 print(report.to_markdown().split("\n\n")[0])
 
 # %%
-# Every song has its turn
-# -----------------------
+# Cross-validation
+# ----------------
 #
-# With few artists it is a waste to keep some for the test for good. Cross-validation trains on all folds but one and
-# measures on that one, for each.
+# With few artists, cross-validation uses the data better: each fold is the test set once, and the other folds are the
+# training set.
 
 recipe = musgenre.Recipe(SMALL, config=CONFIG)
 honest = musgenre.cross_validate(data, recipe=recipe, folds=2, progress=False)
 print(f"artists kept apart: {honest.accuracy.mean:.0%} ± {honest.accuracy.fold_deviation:.0%}")
 
 # %%
-# What a careless split would have claimed
-# ----------------------------------------
+# Random split, for comparison
+# ----------------------------
 #
-# ``groups=None`` divides songs whatever their artist. That must be asked for, and every report of it is marked.
+# ``groups=None`` ignores the artists. It requires ``allow_leakage=True`` where groups are known, and the report is
+# marked as leaky.
 
-careless = musgenre.cross_validate(data, recipe=recipe, folds=2, groups=None, allow_leakage=True, progress=False)
-print(f"songs divided whatever their artist: {careless.accuracy.mean:.0%} ± {careless.accuracy.fold_deviation:.0%}")
-print("leaky:", careless.leaky)
+leaky = musgenre.cross_validate(data, recipe=recipe, folds=2, groups=None, allow_leakage=True, progress=False)
+print(f"random split: {leaky.accuracy.mean:.0%} ± {leaky.accuracy.fold_deviation:.0%}")
+print("leaky:", leaky.leaky)
 
 # %%
-# From the shell:
+# On the command line:
 #
 # .. code-block:: console
 #

@@ -2,16 +2,14 @@
 Tagging a collection
 ====================
 
-A folder of songs holds files that are damaged or that are no music, and it is longer than one sitting. This tutorial
-tags a folder so that nothing is done twice and nothing is lost, looks at what came out, and draws the collection as a
-map.
+Predict the genres of all files in a directory, with error handling and resumption, and plot a map of the collection.
 """
 
 # %%
-# A folder, with a file that is no music
-# --------------------------------------
+# Synthetic collection
+# --------------------
 #
-# ``make_genres.py``, beside this script, computes the songs. One more file only says that it is one.
+# ``make_genres.py``, in the same directory, synthesises the files. One invalid file is added.
 
 import collections
 import json
@@ -29,11 +27,11 @@ songs = sorted(path for path in music.rglob("*") if path.suffix == ".wav")
 print(len(songs), "files")
 
 # %%
-# One after the other
-# -------------------
+# Streaming predictions
+# ---------------------
 #
-# ``predict_iter`` yields each song as soon as it is done, in the memory of a few songs however many there are. With
-# ``on_error="return"`` an error stands in its song's place, and the rest goes on.
+# ``predict_iter`` yields each prediction as soon as it is available; memory use does not depend on the number of files.
+# With ``on_error="return"``, errors are yielded like predictions, and the other files are still processed.
 
 classifier = musgenre.GenreClassifier.from_pretrained()
 tagged, failed = {}, {}
@@ -43,22 +41,22 @@ for path, found in zip(songs, classifier.predict_iter(songs, on_error="return"),
 for path, error in failed.items():
     print(f"{path.name}: {type(error).__name__}")
 counts = collections.Counter(prediction.label for prediction in tagged.values())
-print("the default model says:", ", ".join(f"{label} {count}" for label, count in counts.most_common()))
+print("predicted:", ", ".join(f"{label} {count}" for label, count in counts.most_common()))
 
 # %%
-# These songs are drones and clicks, and the model knows ten genres of real music and no "none of these". What it is
-# unsure of it says with a low probability, and a collection's tags are best kept with theirs:
+# The files are synthetic drones and clicks; the model has ten genres of real music and no class "none of these".
+# Store the probabilities with the labels, so that uncertain predictions can be filtered:
 
 surest = sorted(tagged.items(), key=lambda item: item[1].probability, reverse=True)
 for path, prediction in (*surest[:2], *surest[-2:]):
     print(f"{path.parent.name}/{path.name}: {prediction.label} {prediction.probability:.0%}")
 
 # %%
-# From the shell, to be gone on with
-# ----------------------------------
+# On the command line, resumable
+# ------------------------------
 #
-# The command writes a line of JSON a song as it comes. After Ctrl-C or a loss of power, the same command with
-# ``--resume`` does what is left; here nothing is, and the file stays as it is.
+# The command writes one line of JSON per file. After an interruption, the same command with ``--resume`` processes the
+# remaining files; here none remain, and the output does not change.
 #
 # .. code-block:: console
 #
@@ -74,17 +72,17 @@ command = [musgenre_command, "predict", str(music), "--output", str(output)]
 for more in ([], ["--resume"]):
     ended = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
     lines = output.read_text(encoding="utf-8").splitlines()
-    print(f"exit code {ended.returncode}, {len(lines)} lines")  # 2: there are songs that could not be used
+    print(f"exit code {ended.returncode}, {len(lines)} lines")  # 2: some files could not be read
 
 first = json.loads(lines[0])
 print(sorted(first))
 
 # %%
-# The collection as a map
-# -----------------------
+# Embedding map
+# -------------
 #
-# ``embed`` gives the vector that the network makes of a song before it names a genre. What sounds alike to the network
-# lies together, whatever it calls it; the colours are the folders.
+# ``embed`` returns the output of the backbone, averaged over the windows of a file. Files with similar embeddings are
+# close to each other on the map; the colours are the subdirectories.
 
 from musgenre.plotting import plot_embedding_map
 
@@ -93,5 +91,4 @@ plot_embedding_map(classifier.embed(paths), [path.parent.name for path in paths]
 folder.cleanup()
 
 # %%
-# For more songs than one machine should hear, ``musgenre tag`` does the same on a Ray cluster, from and to object
-# stores: see :doc:`/how-to/scale`.
+# ``musgenre tag`` does the same on a Ray cluster, also with object stores: see :doc:`/how-to/scale`.

@@ -1,16 +1,16 @@
 """
-A folder of made-up genres
-==========================
+A synthetic dataset
+===================
 
-Music is somebody's, and good collections of it cannot simply be downloaded. So that everything can be tried all the
-same, the other examples learn from music that this script computes: a folder with one sub-folder a genre, as
-``musgenre.datasets.AudioFolder`` reads it, and a table of who plays what. From the source folder of musgenre,
+Music collections are copyrighted, so the other tutorials use synthetic audio. This script writes a directory with one
+subdirectory per genre, as ``musgenre.datasets.AudioFolder`` reads it, and a table of artists. In the source directory
+of musgenre, run
 
 .. code-block:: console
 
    $ python examples/make_genres.py made-up-music
 
-writes it where you like, for the command:
+and train on the result:
 
 .. code-block:: console
 
@@ -22,10 +22,9 @@ writes it where you like, for the command:
 # The genres
 # ----------
 #
-# *Drones* are chords that hardly change, *clicks* are short knocks in a steady beat, *bursts* are clouds of noise, and
-# *glides* are tones that sweep up or down. Each genre has four "artists", and each of them has three songs. The songs
-# of one artist are alike, in pitch and speed, as those of real ones are: that is what makes a careless split look too
-# good.
+# *Drones* are sustained chords, *clicks* a steady beat, *bursts* modulated noise, and *glides* frequency sweeps. Each
+# genre has four "artists" with three tracks each. As with real artists, tracks of one artist are similar (in pitch and
+# tempo), which makes a random split optimistic.
 
 import csv
 import sys
@@ -41,42 +40,42 @@ ARTISTS, SONGS = 4, 3
 
 
 def drones(time: np.ndarray, rng: np.random.Generator, *, artist: float) -> np.ndarray:
-    """A chord of three tones, each with four harmonics."""
+    """Synthesise a chord of three tones with four harmonics each."""
     roots = 80 * 2 ** (2 * artist) * rng.uniform(0.97, 1.03) * np.array([1, 1.25, 1.5])
     return sum(np.sin(2 * np.pi * k * root * time) / k for root in roots for k in range(1, 5))
 
 
 def clicks(time: np.ndarray, rng: np.random.Generator, *, artist: float) -> np.ndarray:
-    """Knocks in a steady beat: a tone that dies away at once."""
+    """Synthesise a steady beat of short, decaying tones."""
     since_beat = time % (1 / ((2 + 4 * artist) * rng.uniform(0.97, 1.03)))
     tone = np.sin(2 * np.pi * rng.uniform(0.9, 1.1) * (500 + 2500 * artist) * since_beat)
     return tone * np.exp(-since_beat * rng.uniform(80, 160))
 
 
 def bursts(time: np.ndarray, rng: np.random.Generator, *, artist: float) -> np.ndarray:
-    """Noise that swells and fades."""
+    """Synthesise amplitude-modulated noise."""
     return np.sin(np.pi * (0.3 + 1.5 * artist) * rng.uniform(0.9, 1.1) * time) ** 2 * rng.normal(size=time.size)
 
 
 def glides(time: np.ndarray, rng: np.random.Generator, *, artist: float) -> np.ndarray:
-    """Tones that sweep through an octave or two, again and again."""
-    place = time * rng.uniform(0.9, 1.1) * (0.8 + artist) % 1 - 0.5
-    hertz = (400 + 800 * artist) * 2 ** (rng.choice([-1, 1]) * rng.uniform(1, 2) * place)
+    """Synthesise repeated sweeps over one to two octaves."""
+    phase = time * rng.uniform(0.9, 1.1) * (0.8 + artist) % 1 - 0.5
+    hertz = (400 + 800 * artist) * 2 ** (rng.choice([-1, 1]) * rng.uniform(1, 2) * phase)
     return np.sin(2 * np.pi * np.cumsum(hertz) / RATE)
 
 
 GENRES: dict[str, Callable[..., np.ndarray]] = {"bursts": bursts, "clicks": clicks, "drones": drones, "glides": glides}
 
 # %%
-# The folder
-# ----------
+# The directory
+# -------------
 #
-# ``bursts/ada-1.wav`` and so on, six seconds each, and ``artists.csv`` with the columns ``track`` and ``group``. The
-# same seed gives the same songs.
+# Files such as ``bursts/ada-1.wav``, six seconds each, and ``artists.csv`` with the columns ``track`` and ``group``.
+# The result depends on the seed only.
 
 
 def make_genres(folder: str | Path, *, seconds: float = 6.0, seed: int = 0) -> Path:
-    """Writes the songs and ``artists.csv``, and returns the folder."""
+    """Write the tracks and ``artists.csv``, and return the directory."""
     music = Path(folder)
     rng = np.random.default_rng(seed)
     time = np.arange(round(RATE * seconds)) / RATE
@@ -96,15 +95,15 @@ def make_genres(folder: str | Path, *, seconds: float = 6.0, seed: int = 0) -> P
 
 
 if __name__ == "__main__":
-    place = sys.argv[1] if len(sys.argv) > 1 else Path(tempfile.mkdtemp()) / "made-up-music"
-    music = make_genres(place)
-    print(f"{len(list(music.glob('*/*.wav')))} songs of {', '.join(GENRES)}")
+    target = sys.argv[1] if len(sys.argv) > 1 else Path(tempfile.mkdtemp()) / "made-up-music"
+    music = make_genres(target)
+    print(f"{len(list(music.glob('*/*.wav')))} tracks of {', '.join(GENRES)}")
 
 # %%
-# What they look like
-# -------------------
+# Spectrograms
+# ------------
 #
-# A song of each genre as the networks see it.
+# The mel spectrogram of one track per genre:
 
 if __name__ == "__main__":
     import matplotlib.pyplot as plt

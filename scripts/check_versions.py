@@ -1,4 +1,4 @@
-"""Checks that the oldest and the newest allowed versions of what musgenre depends on give the same figures.
+"""Compare results with the lowest and the newest allowed versions of all dependencies.
 
 .. code-block:: console
 
@@ -6,9 +6,9 @@
     $ python scripts/check_versions.py newest           # one with the newest of everything
     $ python scripts/check_versions.py lowest --print   # only the constraints, for pip install --constraint
 
-Each installs the wheel of this folder, runs the tests that need no extra, and compares the probabilities of the default
-model on three made signals with those of the environment that the script runs in: at most 0.001 apart. ``write FILE``
-and ``compare FILE`` do the last by hand, for environments on different machines.
+Each installs the wheel of this directory, runs the tests that need no extra, and compares the probabilities of the
+default model for three synthetic signals with those of the current environment, with a tolerance of 0.001. ``write
+FILE`` and ``compare FILE`` do the comparison separately, for environments on different machines.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BOUND = re.compile(r"([\w.-]+)(?:\[[^\]]*\])?>=([\w.]+)")
 
 
 def figures() -> dict[str, Any]:
-    """Returns the versions here, and the default model's probabilities of three signals."""
+    """Return the installed versions and the default model's probabilities for three signals."""
     import numpy as np
 
     import musgenre
@@ -59,21 +59,21 @@ def figures() -> dict[str, Any]:
 
 
 def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
-    """Returns by how much the probabilities differ at most."""
+    """Return the maximum absolute difference of the probabilities."""
     pairs = [zip(row, other["probabilities"][name], strict=True) for name, row in one["probabilities"].items()]
     return float(max(abs(a - b) for pair in pairs for a, b in pair))
 
 
-def compare(kept: Path) -> int:
-    """Prints how far the figures here are from those in a file; 1 if that is too far."""
-    other, here = json.loads(kept.read_text(encoding="utf-8")), figures()
+def compare(path: Path) -> int:
+    """Compare the results with those in a file; return 1 if the difference exceeds the tolerance."""
+    other, here = json.loads(path.read_text(encoding="utf-8")), figures()
     apart = difference(here, other)
-    print(f"{other['versions']} and {here['versions']}: probabilities at most {apart:.2g} apart")
+    print(f"{other['versions']} and {here['versions']}: maximum difference of the probabilities {apart:.2g}")
     return int(apart > TOLERANCE)
 
 
 def lowest() -> list[str]:
-    """Returns every lower bound of pyproject.toml, for installing and for tests, as pip's constraints."""
+    """Return all lower bounds of pyproject.toml, including those of the tests, as pip constraints."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -82,10 +82,10 @@ def lowest() -> list[str]:
 
 
 def check(constraints: list[str], *, tests: str) -> int:
-    """Installs the package into a new environment, runs the tests there, and compares the figures."""
+    """Install the package into a new environment, run the tests there, and compare the results."""
     with tempfile.TemporaryDirectory() as folder:
-        environment, kept = Path(folder) / "environment", Path(folder) / "figures.json"
-        kept.write_text(json.dumps(figures()), encoding="utf-8")
+        environment, results = Path(folder) / "environment", Path(folder) / "figures.json"
+        results.write_text(json.dumps(figures()), encoding="utf-8")
         (Path(folder) / "constraints.txt").write_text("\n".join(constraints), encoding="utf-8")
         venv.create(environment, with_pip=True)
         python = str(environment / ("Scripts" if os.name == "nt" else "bin") / "python")
@@ -94,7 +94,7 @@ def check(constraints: list[str], *, tests: str) -> int:
         for command in (
             install,
             [python, "-m", "pytest", "-q", *tests.split()],
-            [python, str(Path(__file__)), "compare", str(kept)],
+            [python, str(Path(__file__)), "compare", str(results)],
         ):
             if subprocess.run(command, cwd=ROOT, check=False).returncode:
                 return 1
@@ -102,23 +102,23 @@ def check(constraints: list[str], *, tests: str) -> int:
 
 
 def main() -> int:
-    """Runs what the command line says."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("what", choices=["lowest", "newest", "write", "compare"])
-    parser.add_argument("file", type=Path, nargs="?", help="where figures are written, or read from")
+    parser.add_argument("file", type=Path, nargs="?", help="file of the results to write or to compare with")
     parser.add_argument("--print", action="store_true", help="print the constraints, and install nothing")
-    parser.add_argument("--tests", default=" ".join(TESTS), help="what pytest is given")
-    told = parser.parse_args()
-    if told.what == "write":
-        told.file.write_text(json.dumps(figures()), encoding="utf-8")
+    parser.add_argument("--tests", default=" ".join(TESTS), help="arguments of pytest")
+    options = parser.parse_args()
+    if options.what == "write":
+        options.file.write_text(json.dumps(figures()), encoding="utf-8")
         return 0
-    if told.what == "compare":
-        return compare(told.file)
-    constraints = lowest() if told.what == "lowest" else []
-    if told.print:
+    if options.what == "compare":
+        return compare(options.file)
+    constraints = lowest() if options.what == "lowest" else []
+    if options.print:
         print("\n".join(constraints))
         return 0
-    return check(constraints, tests=told.tests)
+    return check(constraints, tests=options.tests)
 
 
 if __name__ == "__main__":

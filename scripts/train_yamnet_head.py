@@ -1,10 +1,9 @@
-"""Trains the head of ``yamnet-gtzan``, measures it and writes the model and its card.
+"""Train and evaluate the head of ``yamnet-gtzan``, and write the model and its card.
 
     python scripts/train_yamnet_head.py GTZAN_FOLDER --weights yamnet.h5
 
-The backbone is YAMNet as it is, frozen; the head is one linear layer, fitted by logistic regression on the embeddings
-of every window, so that the whole takes a minute. Written are ``config.json``, ``model.safetensors`` (the head alone)
-and ``README.md``.
+The backbone is a frozen YAMNet; the head is one linear layer, fitted by logistic regression on the embeddings of all
+windows, which takes a minute. The output is ``config.json``, ``model.safetensors`` (the head only) and ``README.md``.
 """
 
 from __future__ import annotations
@@ -70,19 +69,19 @@ metrics:
 
 # {name}
 
-`musgenre.GenreClassifier.from_pretrained("yamnet-gtzan")`: YAMNet (Plakal and Ellis, Apache License 2.0), frozen, and a
-head of ours, one linear layer from its 1,024 values to ten genres: {genres}. The head is in the package; YAMNet's own
-weights are downloaded from their official address at first use and kept in the cache, or are a file that you name:
+`musgenre.GenreClassifier.from_pretrained("yamnet-gtzan")`: a frozen YAMNet (Plakal and Ellis, Apache License 2.0)
+and a linear layer from its 1,024-dimensional embedding to ten genres: {genres}. The linear layer is part of the
+package. The weights of YAMNet are downloaded from the official URL at first use and cached, or read from a local file:
 `from_pretrained("yamnet-gtzan", backbone_weights="yamnet.h5")`. Reading them needs the extra `musgenre[yamnet]`.
 
-## How good it is
+## Evaluation
 
-Five-fold cross-validation on the {tracks} excerpts of the GTZAN collection that the head is trained on, with artists
-kept apart, the folds drawn {draws} times:
+Five-fold cross-validation on the {tracks} excerpts of the GTZAN dataset that the linear layer is trained on, with
+artists kept apart; the folds were drawn {draws} times:
 
-| figure | value |
+| metric | value |
 | --- | --- |
-| accuracy over tracks (chance is 10 %) | {accuracy:.1%} |
+| track accuracy (chance is 10 %) | {accuracy:.1%} |
 | 95 % interval, bootstrap over artists | {low:.1%} to {high:.1%} |
 | by draw | {by_draw} |
 | macro F1 | {macro_f1:.2f} |
@@ -90,46 +89,46 @@ kept apart, the folds drawn {draws} times:
 | YAMNet's own scores of the ten genres, without training | {untrained:.1%} |
 
 Printed by `python scripts/train_yamnet_head.py GTZAN_FOLDER --weights yamnet.h5`, here with the weights of the
-quantised TFLite file in place of `yamnet.h5` (torch {torch}, Python {python}). The regularisation was chosen among
-three values by these same folds, which flatters the figure a little.
+quantised TFLite file in place of `yamnet.h5` (torch {torch}, Python {python}). The regularisation was selected among
+three values on the same folds, which makes the figure slightly optimistic.
 
 ## Use
 
-As `vgg16-slim-gtzan-v2`, whose card tells what GTZAN is and is not; this model is better and larger (3.2 million
-parameters), and slower.
+As `vgg16-slim-gtzan-v2`, whose model card describes the limitations of GTZAN. This model is more accurate, larger (3.2
+million parameters) and slower.
 """
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What YAMNet makes of the tracks.
+class Embeddings:
+    """Embeddings of the windows of all tracks, with labels.
 
     Attributes:
-        embeddings: Of the windows of each track, ``(windows, 1024)``.
-        labels: The label of each track.
+        windows: Embeddings of the windows of each track, ``(windows, 1024)``.
+        labels: Label of each track.
     """
 
-    embeddings: list[Floats]
+    windows: list[Floats]
     labels: npt.NDArray[np.intp]
 
     def fit(self, tracks: list[int]) -> LogisticRegression:
-        """Fits the head; every genre counts the same, and within a genre every track."""
+        """Fit the head with equal weights for all genres, and for all tracks of a genre."""
         counts = np.bincount(self.labels[tracks])
         shares = [len(tracks) / len(counts) / counts[self.labels[number]] for number in tracks]
-        lengths = [len(self.embeddings[number]) for number in tracks]
+        lengths = [len(self.windows[number]) for number in tracks]
         return LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2_000).fit(
-            np.concatenate([self.embeddings[number] for number in tracks]),
+            np.concatenate([self.windows[number] for number in tracks]),
             np.repeat(self.labels[tracks], lengths),
             sample_weight=np.repeat(np.divide(shares, lengths), lengths),
         )
 
 
 def main() -> None:
-    """Runs the whole program."""
+    """Train, evaluate and write the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="a folder with GTZAN's ten folders of genres")
     parser.add_argument("--weights", default="audioset", help="yamnet.h5 or yamnet.tflite; 'audioset' downloads it")
-    parser.add_argument("--seeds", type=int, default=3, help="how many times the folds are drawn anew")
+    parser.add_argument("--seeds", type=int, default=3, help="number of random draws of the folds")
     parser.add_argument("--output", type=Path, default=ROOT / "src" / "musgenre" / "assets" / "yamnet-gtzan")
     options = parser.parse_args()
     data = GTZAN(options.data, scheme="all")
@@ -145,20 +144,20 @@ def main() -> None:
         library_version=version("musgenre"),
     )
     network = GenreNetwork.from_config(config, pretrained=True).eval()
-    heard = embed(data, network)
-    facts = cross_validate(data, heard, seeds=options.seeds)
-    head = heard.fit(list(range(len(data))))
+    embeddings = embed(data, network)
+    metrics = cross_validate(data, embeddings, seeds=options.seeds)
+    head = embeddings.fit(list(range(len(data))))
     layer = list(network.head.children())[-1]
     layer.load_state_dict({"weight": torch.from_numpy(head.coef_), "bias": torch.from_numpy(head.intercept_)})
     named = ("accuracy", "macro_f1", "calibration")
     config = replace(
         config,
         backbone=Component("yamnet", {"weights": "audioset"}),
-        temperature=round(facts["temperature"], 4),
-        scores={f"cv_{name}": round(facts[name], 4) for name in named},
+        temperature=round(metrics["temperature"], 4),
+        scores={f"cv_{name}": round(metrics[name], 4) for name in named},
     )
     weights.save(options.output, config=config, network=network, head_only=True)
-    facts["untrained"] = untrained(heard, labels=data.labels, source=options.weights)
+    metrics["untrained"] = untrained(embeddings, labels=data.labels, source=options.weights)
     with atomic_write(options.output / "README.md") as path:
         path.write_text(
             CARD.format(
@@ -168,48 +167,48 @@ def main() -> None:
                 draws=options.seeds,
                 torch=torch.__version__,
                 python=platform.python_version(),
-                **facts,
+                **metrics,
             ),
             encoding="utf-8",
         )
-    print(facts)
+    print(metrics)
     again = GenreClassifier.from_pretrained(options.output, backbone_weights=options.weights)
     print(again.predict(data[0].path).label, data[0].label)
 
 
 @torch.inference_mode()
-def embed(data: TrackDataset, network: GenreNetwork) -> Heard:
-    """Runs every window of every track through the frozen backbone once."""
+def embed(data: TrackDataset, network: GenreNetwork) -> Embeddings:
+    """Compute the embeddings of all windows of all tracks."""
     embeddings: list[list[Floats]] = [[] for _ in data]
     windows = GridWindows(data, audio=AUDIO)
     for waveform, _, number in map(windows.__getitem__, range(len(windows))):
         embeddings[number].append(network.backbone(network.feature(waveform[None]))[0].double().numpy())
-    return Heard([np.stack(rows) for rows in embeddings], np.array(data.label_indices()))
+    return Embeddings([np.stack(rows) for rows in embeddings], np.array(data.label_indices()))
 
 
-def cross_validate(data: TrackDataset, heard: Heard, *, seeds: int) -> dict[str, Any]:
-    """Returns the figures of the card; a fold's temperature is fitted on the other folds of its draw."""
-    places = {track.id: number for number, track in enumerate(data)}
+def cross_validate(data: TrackDataset, embeddings: Embeddings, *, seeds: int) -> dict[str, Any]:
+    """Return the metrics of the model card; the temperature of a fold is fitted on the other folds of its draw."""
+    indices = {track.id: number for number, track in enumerate(data)}
     groups = [track.group or track.id for track in data]
     tracks: list[int] = []
-    said: list[Floats] = []
+    all_logits: list[Floats] = []
     probabilities: list[Floats] = []
     for seed in range(seeds):
-        folds = [[[places[track.id] for track in side] for side in pair] for pair in group_folds(data, seed=seed)]
+        folds = [[[indices[track.id] for track in side] for side in pair] for pair in group_folds(data, seed=seed)]
         logits = [
-            [model.decision_function(heard.embeddings[number]) for number in test]
-            for model, test in ((heard.fit(train), test) for train, test in folds)
+            [model.decision_function(embeddings.windows[number]) for number in test]
+            for model, test in ((embeddings.fit(train), test) for train, test in folds)
         ]
         for fold, (_, test) in enumerate(folds):
             others = [other for other in range(len(folds)) if other != fold]
             temperature = fit_temperature(
                 [rows for other in others for rows in logits[other]],
-                [int(heard.labels[number]) for other in others for number in folds[other][1]],
+                [int(embeddings.labels[number]) for other in others for number in folds[other][1]],
             )
             probabilities += [_softmax(rows / temperature).mean(axis=0) for rows in logits[fold]]
-            said += logits[fold]
+            all_logits += logits[fold]
             tracks += test
-    truth = [int(heard.labels[number]) for number in tracks]
+    truth = [int(embeddings.labels[number]) for number in tracks]
     table = np.stack(probabilities)
     predicted = table.argmax(axis=1).tolist()
     right = (table.argmax(axis=1) == truth).reshape(seeds, -1).mean(axis=1)
@@ -221,19 +220,19 @@ def cross_validate(data: TrackDataset, heard: Heard, *, seeds: int) -> dict[str,
         "by_draw": ", ".join(f"{share:.1%}" for share in right),
         "macro_f1": macro_f1(truth, predicted),
         "calibration": expected_calibration_error(truth, table),
-        "temperature": fit_temperature(said, truth),
+        "temperature": fit_temperature(all_logits, truth),
     }
 
 
-def untrained(heard: Heard, *, labels: tuple[str, ...], source: str) -> float:
-    """Returns how often YAMNet's own score of the true genre is the highest of the ten."""
+def untrained(embeddings: Embeddings, *, labels: tuple[str, ...], source: str) -> float:
+    """Return the accuracy of YAMNet's own scores of the ten genres."""
     classes = [AUDIOSET[label] for label in labels]
     scores = AudioSetScores(weights=source).eval()
     with torch.inference_mode():
-        said = [
-            scores(torch.from_numpy(rows).float()).mean(dim=0)[classes].argmax().item() for rows in heard.embeddings
+        predicted = [
+            scores(torch.from_numpy(rows).float()).mean(dim=0)[classes].argmax().item() for rows in embeddings.windows
         ]
-    return float(np.mean(said == heard.labels))
+    return float(np.mean(predicted == embeddings.labels))
 
 
 def _softmax(logits: Floats) -> Floats:

@@ -1,6 +1,9 @@
-"""``{layers}`` draws the layers of the import contract in ``pyproject.toml``, and says what each module is for.
+"""Directives for the architecture page, generated from the code.
 
-Both come from what is checked and from the modules themselves, so that neither can be out of date.
+- ``{layers}`` draws the layers of the import contract in ``pyproject.toml``.
+- ``{package-tree}`` lists every module with the first sentence of its docstring, in the order of the layers.
+
+``python docs/_ext/layers.py`` prints the tree.
 """
 
 from __future__ import annotations
@@ -26,58 +29,92 @@ WIDTH, HEIGHT, GAP, MARGIN = 720, 34, 10, 28
 
 
 def read_layers(project: Path = PROJECT) -> list[list[str]]:
-    """Returns the layers from the top down, each with its modules, without the package's name before them."""
+    """Return the packages of each layer, from top to bottom, without the prefix ``musgenre.``."""
     contracts = tomllib.loads(project.read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     return [[name.removeprefix("musgenre.") for name in re.split(r"\s*[|:]\s*", layer)] for layer in layers]
 
 
-def summary(module: str) -> str:
-    """Returns the first sentence of a module's docstring; imports nothing but the package."""
-    spec = importlib.util.find_spec(f"musgenre.{module}")
+def package_root() -> Path:
+    """Return the directory of the installed package, without importing its modules."""
+    spec = importlib.util.find_spec("musgenre")
     if spec is None or spec.origin is None:
-        raise ImportError(f"pyproject.toml names a layer musgenre.{module}, which there is not.")
-    text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
-    first = " ".join(text.partition("\n\n")[0].split())
-    return re.sub(r":\w+:`([^`]+)`", r"`\1`", first.replace("``", "`"))
+        raise ImportError("musgenre is not installed.")
+    return Path(spec.origin).parent
+
+
+def summary(path: Path) -> str:
+    """Return the first sentence of a module's docstring as plain text."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    paragraph = " ".join(docstring.partition("\n\n")[0].split())
+    sentence = re.match(r".*?[.:](?=\s|$)", paragraph)
+    plain = re.sub(r":\w+:`~?([^`]+)`", r"\1", (sentence[0] if sentence else paragraph).replace("``", ""))
+    return plain.rstrip(".:")
+
+
+def package_tree() -> str:
+    """Return the package as an indented tree: one line per module, in the order of the layers."""
+    root = package_root()
+    lines = [("musgenre/", summary(root / "__init__.py"))]
+    for package in (package for layer in read_layers() for package in layer):
+        lines.append((f"  {package}/", summary(root / package / "__init__.py")))
+        modules = sorted(path for path in (root / package).rglob("*.py") if path.name != "__init__.py")
+        lines += [(f"    {path.relative_to(root / package).as_posix()}", summary(path)) for path in modules]
+    width = max(len(name) for name, _ in lines) + 2
+    return "\n".join(f"{name:<{width}}{text}".rstrip() for name, text in lines)
 
 
 def drawing(layers: list[list[str]]) -> str:
-    """Returns the layers as an SVG picture, in the page's own colours."""
+    """Return the layers as an SVG image in the text colour of the page."""
     total = len(layers) * (HEIGHT + GAP) - GAP
     shapes = [
         f'<path d="M12 0V{total - 8}m-6 -8l6 12l6 -12" fill="none" stroke="currentColor" stroke-width="2"/>',
     ]
-    for row, modules in enumerate(layers):
-        wide = (WIDTH - MARGIN - GAP * (len(modules) - 1)) / len(modules)
-        for place, module in enumerate(modules):
-            x, y = MARGIN + place * (wide + GAP), row * (HEIGHT + GAP)
+    for row, packages in enumerate(layers):
+        wide = (WIDTH - MARGIN - GAP * (len(packages) - 1)) / len(packages)
+        for column, package in enumerate(packages):
+            x, y = MARGIN + column * (wide + GAP), row * (HEIGHT + GAP)
+            title = html.escape(summary(package_root() / package / "__init__.py"))
             shapes.append(
-                f'<g><title>{html.escape(summary(module))}</title><rect x="{x:.1f}" y="{y}" width="{wide:.1f}" '
+                f'<g><title>{title}</title><rect x="{x:.1f}" y="{y}" width="{wide:.1f}" '
                 f'height="{HEIGHT}" rx="5" fill="none" stroke="currentColor" stroke-opacity="0.5"/>'
                 f'<text x="{x + wide / 2:.1f}" y="{y + HEIGHT / 2 + 5}" text-anchor="middle" fill="currentColor" '
-                f'font-family="monospace" font-size="14">{module}</text></g>'
+                f'font-family="monospace" font-size="14">{package}</text></g>'
             )
-    told = "The modules in layers; imports point from the top down."
+    label = "The layers of the package; imports point from top to bottom."
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-2 -2 {WIDTH + 4} {total + 4}" role="img" '
-        f'aria-label="{told}" style="max-width: 100%; width: {WIDTH}px">{"".join(shapes)}</svg>'
+        f'aria-label="{label}" style="max-width: 100%; width: {WIDTH}px">{"".join(shapes)}</svg>'
     )
 
 
 class Layers(SphinxDirective):
-    """The directive."""
+    """The directive ``layers``."""
 
     def run(self) -> list[nodes.Node]:
-        """Returns the picture and a table of what each module is for."""
-        layers = read_layers()
+        """Return the drawing."""
         self.env.note_dependency(str(PROJECT))
-        rows = [f"| `{module}` | {summary(module)} |" for modules in layers for module in modules]
-        table = "\n".join(["| module | what it is |", "| --- | --- |", *rows])
-        return [nodes.raw("", drawing(layers), format="html"), *self.parse_text_to_nodes(table)]
+        return [nodes.raw("", drawing(read_layers()), format="html")]
+
+
+class PackageTree(SphinxDirective):
+    """The directive ``package-tree``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the tree as a literal block."""
+        self.env.note_dependency(str(PROJECT))
+        for path in package_root().rglob("*.py"):
+            self.env.note_dependency(str(path))
+        text = package_tree()
+        return [nodes.literal_block(text, text, language="text")]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Adds the directive."""
+    """Register the directives."""
     app.add_directive("layers", Layers)
+    app.add_directive("package-tree", PackageTree)
     return {"parallel_read_safe": True}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{package_tree()}\n")

@@ -1,8 +1,8 @@
-"""Documents names that are loaded lazily: ``musgenre.datasets.GTZAN`` is defined in ``musgenre.datasets.gtzan``.
+"""Document lazily loaded names: ``musgenre.datasets.GTZAN`` is defined in ``musgenre.datasets.gtzan``.
 
-- ``.. public-names:: musgenre.datasets`` documents all that a package makes public, constants last, where it is
-  defined, with a table of summaries before it. What is added to the package is in the documentation as well.
-- A cross-reference to a short name is resolved to where the name is defined.
+- ``.. public-names:: musgenre.datasets`` documents all public names of a package, constants last, after a table of
+  summaries.
+- Cross-references to short names are resolved to the defining modules.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 
 
 def read_stubs() -> dict[str, str]:
-    """Maps each lazily loaded name to where it is defined, in the order of the stubs."""
+    """Map each lazily loaded name to its full name, in the order of the stubs."""
     spec = importlib.util.find_spec("musgenre")
     if spec is None or spec.origin is None:
         raise ImportError("musgenre is not installed.")
@@ -39,24 +39,24 @@ FULL_NAMES = read_stubs()
 
 
 class PublicNames(SphinxDirective):
-    """``.. public-names:: PACKAGE``; the options are autodoc's."""
+    """The directive ``.. public-names:: PACKAGE``, with options of autodoc."""
 
     required_arguments = 1
     option_spec: ClassVar = {"no-members": directives.flag, "show-inheritance": directives.flag}
 
     def run(self) -> list[nodes.Node]:
-        """Returns the table of summaries and an entry a name."""
+        """Return the table of summaries and one entry per name."""
         package = self.arguments[0]
         names = [full for short, full in FULL_NAMES.items() if short.rpartition(".")[0] == package]
         names.sort(key=lambda full: not callable(_load(full)))  # constants last
-        lines = [".. testsetup::", "", *self._examples_see(names), ""]
+        lines = [".. testsetup::", "", *self._test_setup(names), ""]
         lines += [".. autosummary::", "   :nosignatures:", "", *[f"   ~{full}" for full in names], ""]
         for full in names:
             lines += [*self._entry(full), ""]
         self.env.note_dependency(str(Path(__file__)))
         return self.parse_text_to_nodes("\n".join(lines))
 
-    def _examples_see(self, names: list[str]) -> list[str]:
+    def _test_setup(self, names: list[str]) -> list[str]:
         return [f'   as_in("{module}")' for module in dict.fromkeys(full.rpartition(".")[0] for full in names)]
 
     def _entry(self, full: str) -> list[str]:
@@ -79,7 +79,7 @@ class PublicNames(SphinxDirective):
 
 
 def resolve_short_name(app: Sphinx, env: Any, *unresolved: Any) -> nodes.Node | None:
-    """Links a name that is written short, as programs write it, to where it is defined."""
+    """Resolve a short name to its full name."""
     node, contnode = unresolved
     if node.get("refdomain") != "py":
         return None
@@ -87,7 +87,7 @@ def resolve_short_name(app: Sphinx, env: Any, *unresolved: Any) -> nodes.Node | 
     target, module = node["reftarget"], node.get("py:module")
     scopes = [target, *(f"{package}.{target}" for package in _ancestors(module or ""))]
     found = [full for full in map(_full_name, scopes) if full]
-    if module is None:  # a table of summaries, which has lost the module that its texts come from
+    if module is None:  # in a table of summaries, which has no current module
         found += [name for name in domain.objects if name.endswith(f".{target}")]
     if not found:
         return None
@@ -105,13 +105,13 @@ def _ancestors(module: str) -> list[str]:
 
 
 def _full_name(name: str) -> str | None:
-    """Where a name, or that of which it is a member, is defined."""
+    """Return the full name of a name or of a member, or ``None``."""
     owner, _, member = name.rpartition(".")
     return FULL_NAMES.get(name) or (f"{FULL_NAMES[owner]}.{member}" if owner in FULL_NAMES else None)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connects the above."""
+    """Register the directive and the resolver."""
     app.add_directive("public-names", PublicNames)
     app.connect("missing-reference", resolve_short_name)
     return {"parallel_read_safe": True}

@@ -1,4 +1,4 @@
-"""Tag a table of songs with Spark: ``python spark_tagging.py songs.parquet tags.parquet``, with a column ``path``."""
+"""Predict a table of files with Spark: ``spark_tagging.py songs.parquet tags.parquet``, with a column ``path``."""
 
 import sys
 
@@ -18,7 +18,7 @@ ROW = StructType(
 
 
 def make_predict():
-    """Spark calls this once in each of its Python processes."""
+    """Load the model; Spark calls this once per Python process."""
     from musgenre import GenreClassifier
     from musgenre.scale import predict_batch
 

@@ -1,4 +1,4 @@
-"""Trains the model inside the package, measures it and writes its card; see README.md beside this file.
+"""Train and evaluate the default model and write its model card; see README.md in this directory.
 
 python scripts/train_default_model GTZAN_FOLDER --music MUSIC_FOLDER --teacher yamnet.h5
 """
@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from card import write_card
-from heads import with_second_layer
+from heads import add_second_layer
 from mixtures import CHUNK, RATE, Mixtures, Pool, labelled, mixtures
 from music import excerpts
 from safetensors.torch import load_file, save_file
 from signals import probes
-from student import Lessons, Settings, State, learn_to_hear, train
+from student import Settings, State, TrainingClips, pretrain, train
 
 from musgenre.backbones.yamnet import AudioSetScores
 from musgenre.core.config import AudioSpec, Component, ModelConfig
@@ -33,13 +33,13 @@ from musgenre.datasets.splits import group_folds
 from musgenre.datasets.windows import GridWindows
 from musgenre.evaluation.cross_validation_report import CrossValidationReport, summarise
 from musgenre.evaluation.evaluator import evaluate
-from musgenre.evaluation.recipes import Recipe
 from musgenre.evaluation.report import EvaluationReport
 from musgenre.features.base import FEATURES
 from musgenre.metrics.calibration import fit_temperature
 from musgenre.metrics.probabilities import calibration_error
 from musgenre.models.classifier import GenreClassifier
 from musgenre.models.serialization import DEFAULT_MODEL
+from musgenre.training.recipes import Recipe
 
 ROOT = Path(__file__).parents[2]
 FOLDS = 5
@@ -50,15 +50,15 @@ BACKBONE = Component("vgg16-slim", {"dropout": 0.1, "stem_stride": 2, "pooling":
 
 @dataclass(frozen=True)
 class Work:
-    """One run of the program.
+    """Data and settings of one run of the script.
 
     Attributes:
         data: The tracks.
-        mixtures: Clips of them.
+        mixtures: Clips of the tracks.
         music: Clips of free music.
-        teacher: Where YAMNet's weights are.
-        settings: How it is learnt.
-        folder: Where what is learnt is kept.
+        teacher: Weights of YAMNet.
+        settings: Hyperparameters.
+        folder: Directory of intermediate results.
     """
 
     data: TrackDataset
@@ -69,7 +69,7 @@ class Work:
     folder: Path
 
     def config(self, train_on: TrackDataset, *, seed: int) -> ModelConfig:
-        """Describes the student of some tracks."""
+        """Return the configuration of a student that is trained on some tracks."""
         return ModelConfig(
             name=DEFAULT_MODEL,
             labels=self.data.labels,
@@ -82,43 +82,43 @@ class Work:
             library_version=version("musgenre"),
         )
 
-    def hearing(self) -> State:
-        """Returns what all students begin with: learnt now, or as an earlier run has kept it."""
-        path = self.folder / "hearing.safetensors"
+    def pretrained(self) -> State:
+        """Return the pretrained state, which is loaded if an earlier run has saved it."""
+        path = self.folder / "pretrained.safetensors"
         if not path.exists():
             scores = AudioSetScores(weights=self.teacher).dense
-            state = learn_to_hear(self.config(self.data, seed=0), self.music, scores=scores, settings=self.settings)
+            state = pretrain(self.config(self.data, seed=0), self.music, scores=scores, settings=self.settings)
             with atomic_write(path) as partial:
                 save_file({name: value.contiguous() for name, value in state.items()}, partial)
-            print("hearing: learnt", flush=True)
+            print("pretraining: done", flush=True)
         return load_file(path)
 
     def student(self, train_on: TrackDataset, *, name: str, seed: int) -> GenreClassifier:
-        """Returns the student of some tracks: trained now, or as an earlier run has kept it; with its second layer."""
+        """Return the student trained on some tracks, with its second layer; loaded if an earlier run has saved it."""
         folder = self.folder / name
         if not (folder / "config.json").exists():
-            places = {track.id: number for number, track in enumerate(self.data)}
-            own, head = Lessons.of_tracks(
+            indices = {track.id: number for number, track in enumerate(self.data)}
+            own, head = TrainingClips.from_tracks(
                 self.mixtures,
                 np.array(self.data.label_indices()),
-                tracks=frozenset(places[track.id] for track in train_on),
+                tracks=frozenset(indices[track.id] for track in train_on),
                 settings=self.settings,
             )
-            free = Lessons.of_music(self.music, head=head, temperature=self.settings.teacher_temperature)
+            free = TrainingClips.from_music(self.music, head=head, temperature=self.settings.teacher_temperature)
             counts = self.settings.batch_size - self.settings.music, self.settings.music
             config = self.config(train_on, seed=seed)
-            lessons = list(zip((own, free), counts, strict=True))
-            network = train(config, lessons, hearing=self.hearing(), settings=self.settings, seed=seed)
+            sources = list(zip((own, free), counts, strict=True))
+            network = train(config, sources, pretrained=self.pretrained(), settings=self.settings, seed=seed)
             GenreClassifier(network, config, device="cpu").save_pretrained(folder)
             print(f"{name}: trained", flush=True)
         student = GenreClassifier.from_pretrained(folder, device="cpu")
-        network = with_second_layer(student.network, GridWindows(train_on, audio=AUDIO), rate=RATE)
+        network = add_second_layer(student.network, GridWindows(train_on, audio=AUDIO), rate=RATE)
         return GenreClassifier(network, student.config, device="cpu")
 
-    def chosen(self, name: str) -> None:
-        """Trains the student of one seed and fold, such as ``"0-3"``, the final one, ``"all"``, or ``"hearing"``."""
-        if name == "hearing":
-            self.hearing()
+    def run_step(self, name: str) -> None:
+        """Train one student: seed and fold, such as ``"0-3"``, the final one, ``"all"``, or ``"pretraining"`` only."""
+        if name == "pretraining":
+            self.pretrained()
             return
         if name == "all":
             self.student(self.data, name=name, seed=0)
@@ -127,26 +127,28 @@ class Work:
         self.of_fold(group_folds(self.data, folds=FOLDS, seed=seed)[fold][0], seed=seed, fold=fold)
 
     def of_fold(self, train_on: TrackDataset, *, seed: int, fold: int) -> GenreClassifier:
-        """Returns the student of a fold's training tracks."""
+        """Return the student of a fold."""
         return self.student(train_on, name=f"seed{seed}-fold{fold}", seed=seed)
 
 
 def main() -> None:
-    """Runs the whole program; what is done already is not done again."""
+    """Run all steps that have no saved results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="a folder with GTZAN's ten folders of genres")
     parser.add_argument("--music", type=Path, help="a folder of music without labels, as music.py downloads it")
     parser.add_argument("--teacher", default="audioset", help="yamnet.h5 or yamnet.tflite; 'audioset' downloads it")
-    parser.add_argument("--seeds", type=int, default=3, help="how many times the folds are drawn anew")
+    parser.add_argument("--seeds", type=int, default=3, help="number of random draws of the folds")
     parser.add_argument("--chunks", type=int, default=27, help=f"chunks of {CHUNK:,} clips of GTZAN")
     parser.add_argument("--music-chunks", type=int, default=24, help="as many of free music")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "default-model", help="where work is kept")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "build" / "default-model", help="directory of intermediate results"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "src" / "musgenre" / "assets")
     parser.add_argument(
         "--only",
         nargs="+",
         metavar="SEED-FOLD",
-        help="train these students and stop; 'all' is the final one, 'hearing' what all begin with",
+        help="train these students and stop; 'all' is the final one, 'pretraining' the common initial state",
     )
     options = parser.parse_args()
     torch.set_flush_denormal(True)
@@ -165,7 +167,7 @@ def main() -> None:
     work = Work(data, clips, music, options.teacher, Settings(), options.work)
     if options.only:
         for name in options.only:
-            work.chosen(name)
+            work.run_step(name)
         return
     validation, temperature = cross_validate(work, seeds=options.seeds)
     validation.save(options.work / "report.json")
@@ -179,59 +181,58 @@ def main() -> None:
     config = replace(
         final.config, temperature=round(temperature, 4), scores={k: round(v, 4) for k, v in scores.items()}
     )
-    # Half precision on disk halves the file; loading gives single precision again.
+    # Half precision halves the size of the file; loading converts to single precision.
     half = copy.deepcopy(final.network).half()
     GenreClassifier(half, config, device="cpu").save_pretrained(options.output)
     shipped = GenreClassifier.from_pretrained(options.output, device="cpu")
-    heard = {name: shipped.predict((wave, RATE)) for name, wave in probes(5 * RATE, rate=RATE).items()}
+    probed = {name: shipped.predict((wave, RATE)) for name, wave in probes(5 * RATE, rate=RATE).items()}
     own = evaluate(shipped, data)
     counts = {"clips": len(clips.shares), "music": len(music.shares)}
-    write_card(options.output, validation=validation, own=own, shipped=shipped, heard=heard, counts=counts)
+    write_card(options.output, validation=validation, own=own, shipped=shipped, probed=probed, counts=counts)
     print(json.dumps(config.scores, indent=2))
-    print({name: f"{said.label} {said.probability:.2f}" for name, said in heard.items()})
+    print({name: f"{result.label} {result.probability:.2f}" for name, result in probed.items()})
 
 
 def cross_validate(work: Work, *, seeds: int) -> tuple[CrossValidationReport, float]:
-    """Trains a student a fold and measures each on what it never heard.
+    """Train a student per fold and evaluate it on the test tracks of the fold.
 
-    A fold's temperature is fitted on the other folds of its seed; the one that is returned, for the final model, on
-    all of them.
+    The temperature of a fold is fitted on the other folds of its seed; the returned one, for the final model, on all.
     """
-    measured: dict[tuple[int, int], EvaluationReport] = {}
+    reports: dict[tuple[int, int], EvaluationReport] = {}
     everything: list[tuple[npt.NDArray[np.float64], int]] = []
     for seed in range(seeds):
         pairs = group_folds(work.data, folds=FOLDS, seed=seed)
         students = [work.of_fold(train_on, seed=seed, fold=fold) for fold, (train_on, _) in enumerate(pairs)]
-        said = [_said(student, test) for student, (_, test) in zip(students, pairs, strict=True)]
+        logits = [_track_logits(student, test) for student, (_, test) in zip(students, pairs, strict=True)]
         for fold, (student, (train_on, test)) in enumerate(zip(students, pairs, strict=True)):
-            others = [pair for other, of_fold in enumerate(said) if other != fold for pair in of_fold]
+            others = [pair for other, of_fold in enumerate(logits) if other != fold for pair in of_fold]
             config = replace(student.config, temperature=_temperature(others))
             classifier = GenreClassifier(student.network, config, device="cpu")
-            measured[seed, fold] = evaluate(classifier, test, trained_on=train_on)
-            print(f"seed {seed}, fold {fold}: {measured[seed, fold].accuracy:.1%}", flush=True)
-        everything += [pair for of_fold in said for pair in of_fold]
+            reports[seed, fold] = evaluate(classifier, test, trained_on=train_on)
+            print(f"seed {seed}, fold {fold}: {reports[seed, fold].accuracy:.1%}", flush=True)
+        everything += [pair for of_fold in logits for pair in of_fold]
     recipe = Recipe(BACKBONE, FEATURE)
-    report = summarise(work.data, measured, recipe=recipe, folds=FOLDS, groups="artist")
+    report = summarise(work.data, reports, recipe=recipe, folds=FOLDS, groups="artist")
     report = replace(report, recipe={"backbone": recipe.described()["backbone"], **described(work.settings)})
     return report, _temperature(everything)
 
 
 def described(settings: Settings) -> dict[str, object]:
-    """Returns the settings in JSON's types."""
+    """Return the settings as JSON types."""
     pairs: dict[str, object] = json.loads(json.dumps(asdict(settings)))
     return pairs
 
 
-def _said(student: GenreClassifier, test: TrackDataset) -> list[tuple[npt.NDArray[np.float64], int]]:
-    """Returns the logits of each track's windows (up to a constant), and its label."""
+def _track_logits(student: GenreClassifier, test: TrackDataset) -> list[tuple[npt.NDArray[np.float64], int]]:
+    """Return the logits of each track's windows (up to a constant) and its label."""
     return [
         (np.log(student.predict(track.path).windows.probabilities), label)
         for track, label in zip(test, test.label_indices(), strict=True)
     ]
 
 
-def _temperature(said: list[tuple[npt.NDArray[np.float64], int]]) -> float:
-    return fit_temperature([logits for logits, _ in said], [label for _, label in said])
+def _temperature(tracks: list[tuple[npt.NDArray[np.float64], int]]) -> float:
+    return fit_temperature([logits for logits, _ in tracks], [label for _, label in tracks])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The model card, in the form that the hub shows, and its two pictures."""
+"""The model card with its two figures."""
 
 from __future__ import annotations
 
@@ -37,89 +37,88 @@ metrics:
 
 # {name}
 
-The model inside the musgenre package: `musgenre.GenreClassifier.from_pretrained()`. A slim VGG-16 (its sixteen layers
-at a quarter of the width, with batch normalisation and a first convolution of stride 2; {parameters:.1f} million
-parameters, stored in half precision) on log-mel spectrograms (64 bands, a frame every 256 samples) of 3 s windows at
-22,050 Hz; a song's probabilities are the mean over its windows. It knows ten genres: {genres}.
+The default model of musgenre, included in the package: `musgenre.GenreClassifier.from_pretrained()`. A slim VGG-16
+(sixteen layers at a quarter of the width, with batch normalisation and a stride of 2 in the first convolution;
+{parameters:.1f} million parameters, stored in half precision) on log-mel spectrograms (64 bands, hop of 256 samples) of
+3 s windows at 22,050 Hz. The probabilities of a file are the mean over its windows. Ten genres: {genres}.
 
 ## Training
 
-Trained in two parts, both with a teacher: YAMNet (Plakal and Ellis, Apache License 2.0), a network that knows the 521
-kinds of sound of AudioSet. The teacher is used in training alone; nothing of it is in the model.
+The model was trained by knowledge distillation in two steps. The teacher is YAMNet (Plakal and Ellis, Apache License
+2.0), which was trained on the 521 sound classes of AudioSet. It is used in training only and is not part of the model.
 
-1. To hear, without labels: {music:,} clips of free music, the sound tracks of 112 games and other programs in Debian 12
-   (`scripts/train_default_model/music.csv` names each; 923 pieces), from which the student learns the teacher's
-   embedding.
-2. The genres: {clips:,} clips of {tracks} excerpts (40 minutes in all, most of them 2 to 3 s long) of the GTZAN
-   collection (Tzanetakis and Cook, 2002), whose recordings are copyrighted and are not part of this package. The genre
-   that is learnt is six parts of ten the teacher's (by a linear layer fitted on the same excerpts) and four parts the
-   label. A third of each batch is free music still, with the genres that the teacher gives it. In the end a logistic
-   regression on what the student hears in the excerpts as they are is added to its output layer.
+1. Pretraining without labels: {music:,} clips of free music, the soundtracks of 112 games and other programs in Debian
+   12 (listed in `scripts/train_default_model/music.csv`; 923 pieces). The targets are the embeddings of the teacher.
+2. Training of the genres: {clips:,} clips of {tracks} excerpts (40 minutes in total, most of them 2 to 3 s long) of the
+   GTZAN dataset (Tzanetakis and Cook, 2002), whose recordings are copyrighted and are not part of this package. The
+   targets are a mixture of 60 % predictions of the teacher (by a linear layer fitted on the same excerpts) and 40 %
+   labels. A third of each batch is free music with the teacher's predictions as targets. Finally, the coefficients of a
+   logistic regression, fitted on the embeddings of the unmodified excerpts, are added to the output layer.
 
-The clips are varied: at another speed, with another tone, two at a time, with noise, after MP3 or Ogg Vorbis. Four in a
-hundred are no music, and there the student learns to be unsure. The program is `scripts/train_default_model`, run with
-torch {torch} and Python {python} on two CPU cores.
+The clips are augmented: speed, equalisation, mixtures of two tracks, noise, MP3 and Ogg Vorbis compression. Four
+percent are not music and have uniform targets. The training script is `scripts/train_default_model`, run with torch
+{torch} and Python {python} on two CPU cores.
 
-## How good it is
+## Evaluation
 
-Measured by five-fold cross-validation with artists kept apart: no artist stands in both the training and the test set
-of a fold (`StratifiedGroupKFold` on the artist groups of Foleiss and Tavares, 2020), the folds drawn {draws} times. The
-shipped weights are then trained on all excerpts, so that these figures are of their siblings, which had four fifths of
-the data. The settings were chosen with an eye on the first draw, which flatters its figure a little. No fold heard
-anything of its test tracks, with or without labels.
+Five-fold cross-validation with artists kept apart: no artist is in both the training and the test set of a fold
+(`StratifiedGroupKFold` on the artist groups of Foleiss and Tavares, 2020); the folds were drawn {draws} times. The
+published weights were then trained on all excerpts, so the figures are those of models trained on four fifths of the
+data. Hyperparameters were selected on the first draw, which makes its figure slightly optimistic. No model was trained
+on the test tracks of its fold, with or without labels.
 
 | system | accuracy, artists kept apart |
 | --- | --- |
 | chance | 10 % |
-| this model | **{accuracy}** (95 % over artists {low} to {high}) |
-| the slim VGG-16 without a teacher (two draws) | 49.6 % |
-| YAMNet's own scores of the ten genres, without training | 60.6 % (the card of `yamnet-gtzan`) |
-| `yamnet-gtzan`: the teacher itself with a linear layer | 69.0 % (its card) |
+| this model | **{accuracy}** (95 % interval over artists {low} to {high}) |
+| the slim VGG-16 without distillation (two draws) | 49.6 % |
+| YAMNet's own scores of the ten genres, without training | 60.6 % (model card of `yamnet-gtzan`) |
+| `yamnet-gtzan`: the teacher with a linear layer | 69.0 % (its model card) |
 
-| figure of this model | value |
+| metric of this model | value |
 | --- | --- |
-| accuracy over tracks, by draw of the folds | {by_draw} |
-| mean and deviation over the draws | {accuracy} ± {deviation:.1%} |
+| track accuracy by draw of the folds | {by_draw} |
+| mean and standard deviation over the draws | {accuracy} ± {deviation:.1%} |
 | macro F1 | {macro_f1:.2f} |
-| right genre among the first three | {top3:.1%} |
-| expected calibration error, all draws in one table | {calibration:.3f} |
-| the same by draw; a perfectly calibrated model would have {by_chance:.3f} by chance | {calibration_by_draw} |
+| top-3 accuracy | {top3:.1%} |
+| expected calibration error, pooled over the draws | {calibration:.3f} |
+| the same by draw; the expectation for a perfectly calibrated model is {by_chance:.3f} | {calibration_by_draw} |
 | accuracy by fold | {by_fold} |
 
 Printed by `python scripts/train_default_model GTZAN_FOLDER --music MUSIC_FOLDER --teacher yamnet.h5 --seeds {draws}`,
-here with the weights of the quantised TFLite file in place of `yamnet.h5`. Scores above 90 % that are reported
-elsewhere for GTZAN mostly come from splits with the same artist, or even the same track, on both sides.
+here with the weights of the quantised TFLite file in place of `yamnet.h5`. Accuracies above 90 % that are reported
+elsewhere for GTZAN mostly come from splits with the same artist, or even the same track, in both sets.
 
-![Tracks by true and predicted genre, first draw of the folds](confusion.png)
+![Confusion matrix, first draw of the folds](confusion.png)
 
-![Confidence and accuracy, first draw of the folds](calibration.png)
+![Reliability diagram, first draw of the folds](calibration.png)
 
-Probabilities are calibrated by one temperature ({temperature:.2f}), fitted on held-back tracks; the error above is of
-temperatures that were fitted on the other folds.
+The probabilities are calibrated by a temperature ({temperature:.2f}), fitted on held-out tracks; the calibration error
+above is for temperatures that were fitted on the other folds.
 
-On the {tracks} excerpts that it was trained on the shipped model is right for {own:.1%}. This says nothing about other
-music, but `musgenre evaluate {name} GTZAN_FOLDER` prints it, so that an installation can be checked:
+On the {tracks} excerpts that it was trained on, the accuracy of the published model is {own:.1%}. This is not an
+estimate for other music; `musgenre evaluate {name} GTZAN_FOLDER` prints it, to verify an installation:
 
 {own_table}
 
-## Where it fails
+## Limitations
 
-Tracks by true genre (rows) and predicted genre (columns), all draws:
+Confusion matrix, true genre (rows) and predicted genre (columns), summed over the draws:
 
 {table}
 
 The weakest genres: {failures}.
 
-- Blues comes from three artists only, so some folds learn it from two and others have none to test on.
-- The excerpts are Western popular and art music from before 2000. Other styles and newer productions get one of the ten
-  labels all the same: the model has no "none of these".
-- What is no music gets a label too, with a low probability: of {probes} test signals (silence, noises, speech-like
-  noise, pure tones) the highest is {loudest} ({loudest_label}, {loudest_probability:.2f}).
+- Blues consists of three artists only, so some folds train on two of them and others have none in the test set.
+- The excerpts are Western popular and art music from before 2000. Other styles and newer productions are assigned to
+  one of the ten genres as well: there is no class "none of these".
+- Signals that are not music are assigned a genre with a low probability: of {probes} test signals (silence, noise,
+  speech-like noise, pure tones), the maximum is {loudest_probability:.2f} ({loudest}, {loudest_label}).
 
 ## Use
 
-For tagging and exploring collections where a wrong label costs little, and as a small starting point for teaching and
-comparison. Not for decisions about people or money, and not as a measure of what a piece of music is.
+Intended for tagging and exploring music collections, for teaching, and as a baseline. Not intended for decisions about
+people or money.
 """
 
 
@@ -129,18 +128,18 @@ def write_card(
     validation: CrossValidationReport,
     own: EvaluationReport,
     shipped: GenreClassifier,
-    heard: Mapping[str, Prediction],
+    probed: Mapping[str, Prediction],
     counts: Mapping[str, int],
 ) -> None:
-    """Writes README.md, confusion.png and calibration.png.
+    """Write README.md, confusion.png and calibration.png.
 
     Args:
-        folder: Where.
+        folder: The output directory.
         validation: The cross-validation.
-        own: The shipped model on the tracks it was trained on.
-        shipped: The shipped model.
-        heard: What it says of signals that are no music.
-        counts: Numbers of clips that the student learned from: ``clips`` of GTZAN, ``music`` of free music.
+        own: The published model on its training tracks.
+        shipped: The published model.
+        probed: Its predictions for signals that are not music.
+        counts: Numbers of training clips: ``clips`` of GTZAN, ``music`` of free music.
     """
     first = validation.pooled[0]
     confusion, calibration = Figure(figsize=(7, 7), layout="constrained"), Figure(figsize=(5, 5), layout="constrained")
@@ -156,7 +155,7 @@ def write_card(
         [labels.index(row.predicted) for row in rows],
         groups=[row.group or row.id for row in rows],
     )
-    loudest, most = max(heard.items(), key=lambda item: item[1].probability)
+    loudest, most = max(probed.items(), key=lambda item: item[1].probability)
     text = CARD.format(
         name=shipped.config.name,
         parameters=sum(parameter.numel() for parameter in shipped.network.parameters()) / 1e6,
@@ -181,7 +180,7 @@ def write_card(
         own_table=_own_table(own),
         table=_confusion_table(labels, matrix),
         failures=_failures(labels, matrix),
-        probes=len(heard),
+        probes=len(probed),
         loudest=loudest,
         loudest_label=most.label,
         loudest_probability=most.probability,
@@ -192,7 +191,7 @@ def write_card(
 
 
 def _by_chance(reliability: npt.ArrayLike) -> float:
-    """Returns the mean calibration error of as many tracks that are right as often as was said."""
+    """Return the expected calibration error of a perfectly calibrated model with the same confidences."""
     counts, confidence, _ = np.asarray(reliability, dtype=np.float64).T
     chances = np.clip(confidence / np.maximum(counts, 1), 0, 1)
     right = np.random.default_rng(0).binomial(counts.astype(int), chances, (1_000, len(counts)))
@@ -207,16 +206,18 @@ def _own_table(own: EvaluationReport) -> str:
 
 
 def _confusion_table(labels: list[str], matrix: np.ndarray) -> str:
-    lines = [f"| true | {' | '.join(labels)} | right |", "| --- |" + " ---: |" * (len(labels) + 1)]
-    for place, (label, row) in enumerate(zip(labels, matrix, strict=True)):
-        lines.append(f"| {label} | {' | '.join(map(str, row))} | {row[place] / max(row.sum(), 1):.0%} |")
+    lines = [f"| true | {' | '.join(labels)} | recall |", "| --- |" + " ---: |" * (len(labels) + 1)]
+    for index, (label, row) in enumerate(zip(labels, matrix, strict=True)):
+        lines.append(f"| {label} | {' | '.join(map(str, row))} | {row[index] / max(row.sum(), 1):.0%} |")
     return "\n".join(lines)
 
 
 def _failures(labels: list[str], matrix: np.ndarray) -> str:
     recall = matrix.diagonal() / np.maximum(matrix.sum(axis=1), 1)
-    told = []
-    for place in np.argsort(recall)[:3]:
-        mistakes = np.where(np.arange(len(labels)) == place, 0, matrix[place])
-        told.append(f"{labels[place]} ({recall[place]:.0%} right, most often taken for {labels[mistakes.argmax()]})")
-    return "; ".join(told)
+    weakest = []
+    for index in np.argsort(recall)[:3]:
+        mistakes = np.where(np.arange(len(labels)) == index, 0, matrix[index])
+        weakest.append(
+            f"{labels[index]} (recall {recall[index]:.0%}, most often confused with {labels[mistakes.argmax()]})"
+        )
+    return "; ".join(weakest)

@@ -1,4 +1,4 @@
-"""Linear layers by logistic regression: the teacher's, from which the student learns, and a second one of its own."""
+"""Linear layers fitted by logistic regression: on the teacher's embeddings, and on the student's."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from mixtures import Mixtures
-from signals import no_music
+from signals import not_music
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from musgenre.datasets.windows import GridWindows
 from musgenre.models.network import GenreNetwork
 
-NO_MUSIC = 200
+NOT_MUSIC = 200
 
 
-def teachers_layer(
+def fit_teacher_layer(
     mixtures: Mixtures, clips: npt.NDArray[np.intp], *, labels: npt.NDArray[np.intp], tracks: int
 ) -> LogisticRegression:
-    """Returns the teacher's own layer: genres count the same, and all clips together as much as the tracks do."""
+    """Fit the linear layer of the teacher on balanced genres, with a total weight equal to the number of tracks."""
     clips = clips[mixtures.plain[clips] & (mixtures.tracks[clips, 0] >= 0)]
     genres = labels[mixtures.tracks[clips, 0]]
     counts = np.bincount(genres)
@@ -31,16 +31,16 @@ def teachers_layer(
 
 
 @torch.inference_mode()
-def with_second_layer(network: GenreNetwork, windows: GridWindows, *, rate: int) -> GenreNetwork:
-    """Adds to the student's output layer a second one, fitted to the tracks as they are; the sum is one layer again.
+def add_second_layer(network: GenreNetwork, windows: GridWindows, *, rate: int) -> GenreNetwork:
+    """Add the coefficients of a logistic regression on unmodified tracks to the student's output layer.
 
-    The first was learnt from varied clips while everything below it changed; this one sees what prediction sees. Each
-    of the two is right about as often, and their sum more often.
+    The output layer was trained on augmented clips; the logistic regression is fitted on windows as in prediction. Both
+    are about equally accurate, and their sum is more accurate.
 
     Args:
         network: The student.
-        windows: Of the tracks that it has learnt from. Genres count the same, and so do the tracks of one.
-        rate: Their sample rate, in hertz.
+        windows: Windows of its training tracks. Genres have equal weights, as have the tracks of a genre.
+        rate: Sample rate, in hertz.
     """
     vectors, labels, tracks = [], [], []
     for waveform, label, number in (windows[index] for index in range(len(windows))):
@@ -50,23 +50,25 @@ def with_second_layer(network: GenreNetwork, windows: GridWindows, *, rate: int)
     genre, track = np.array(labels), np.array(tracks)
     weights = 1 / np.bincount(track)[track]
     weights *= len(set(tracks)) / len(set(labels)) / np.bincount(genre, weights=weights)[genre]
-    # What is no music is every genre alike; all of it counts as much as the tracks of one genre.
+    # Signals that are not music have uniform targets and the total weight of one genre.
     draws, classes = np.random.default_rng(5), np.unique(genre)
-    waves = [torch.from_numpy(no_music(windows.audio.window_samples, rate=rate, draws=draws)) for _ in range(NO_MUSIC)]
-    silent = np.repeat([_vector(network, wave) for wave in waves], len(classes), axis=0)
+    waves = [
+        torch.from_numpy(not_music(windows.audio.window_samples, rate=rate, draws=draws)) for _ in range(NOT_MUSIC)
+    ]
+    rejected = np.repeat([_vector(network, wave) for wave in waves], len(classes), axis=0)
     layer = LogisticRegression(C=0.03, max_iter=400).fit(
-        np.concatenate([vectors, silent]),
-        np.concatenate([genre, np.tile(classes, NO_MUSIC)]),
+        np.concatenate([vectors, rejected]),
+        np.concatenate([genre, np.tile(classes, NOT_MUSIC)]),
         sample_weight=np.concatenate(
-            [weights, np.full(len(silent), len(set(tracks)) / len(classes) / len(silent))],
+            [weights, np.full(len(rejected), len(set(tracks)) / len(classes) / len(rejected))],
         ),
     )
-    settled = copy.deepcopy(network)
-    last = [module for module in settled.head.modules() if isinstance(module, nn.Linear)][-1]
-    places = torch.from_numpy(layer.classes_)
-    last.weight[places] += torch.from_numpy(layer.coef_).float()
-    last.bias[places] += torch.from_numpy(layer.intercept_).float()
-    return settled
+    combined = copy.deepcopy(network)
+    last = [module for module in combined.head.modules() if isinstance(module, nn.Linear)][-1]
+    rows = torch.from_numpy(layer.classes_)
+    last.weight[rows] += torch.from_numpy(layer.coef_).float()
+    last.bias[rows] += torch.from_numpy(layer.intercept_).float()
+    return combined
 
 
 def _vector(network: GenreNetwork, waveform: torch.Tensor) -> npt.NDArray[np.float32]:

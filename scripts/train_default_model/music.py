@@ -1,10 +1,10 @@
-"""Music without labels, from which the student first learns to hear as the teacher does.
+"""Unlabelled music for the pretraining of the student.
 
     python scripts/train_default_model/music.py MUSIC_FOLDER
 
-downloads what the bundled model learned from: the sound tracks of 112 games and other programs in Debian 12, under free
-licences that each package names in its ``copyright`` file; 6.6 GB are fetched, a package at a time, and 1.4 GB of sound
-are kept. Any other folder of music does as well: the program walks through it.
+downloads the pretraining data of the default model: the soundtracks of 112 games and other programs in Debian 12, under
+free licences that are documented in the ``copyright`` file of each package. 6.6 GB are downloaded, one package at a
+time, and 1.4 GB of audio are extracted. Any other directory of music can be used instead.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SERVER = "https://deb.debian.org/debian/"
 TABLE = Path(__file__).with_name("music.csv")
 SUFFIXES = {".ogg", ".oga", ".opus", ".mp3", ".flac"}
 SMALLEST_BYTES = 150_000
-"""Smaller files are sounds of a game, not music."""
+"""Smaller files are sound effects, not music."""
 
 SHORTEST_SECONDS = 12
 EXCERPT_SECONDS = 6
@@ -41,22 +41,22 @@ Excerpts = npt.NDArray[np.int16]
 
 
 def excerpts(folder: Path, *, rate: int) -> tuple[Excerpts, npt.NDArray[np.float64]]:
-    """Cuts the music of a folder: an excerpt of 6 s for every 12 s of a file, at most six.
+    """Cut excerpts of 6 s from the music in a directory, one per 12 s of a file, at most six per file.
 
     Args:
-        folder: With sound files at any depth. Files that cannot be read are named and left out.
+        folder: A directory tree with audio files. Files that cannot be read are reported and skipped.
         rate: Sample rate of the excerpts, in hertz.
 
     Returns:
-        The excerpts, ``(count, 6 * rate)`` in 16 bits, and how often each is drawn: those of a directory (an album)
-        together by the 0.6th power of their number, so that large ones do not drown small ones.
+        The excerpts, ``(count, 6 * rate)`` in 16 bits, and their sampling probabilities: the total weight of a
+        directory (an album) is the 0.6th power of the number of its excerpts.
     """
     cut, albums = [], []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
         try:
             song = load(path, sample_rate=rate)
         except AudioError as error:
-            print(f"left out: {error}", flush=True)
+            print(f"skipped: {error}", flush=True)
             continue
         for excerpt in _cut(song, rate=rate):
             cut.append(excerpt)
@@ -79,7 +79,7 @@ def _cut(song: npt.NDArray[np.float32], *, rate: int) -> Iterator[Excerpts]:
 
 
 def main() -> None:
-    """Downloads the packages of the table; what is there already is not fetched again."""
+    """Download the packages of the table that are not there yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
@@ -89,15 +89,15 @@ def main() -> None:
         album = folder / row["package"]
         if album.exists():
             continue
-        with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             package = download(
                 SERVER + row["path"],
-                Path(place) / Path(row["path"]).name,
+                Path(temporary) / Path(row["path"]).name,
                 checksum=f"sha256:{row['sha256']}",
                 size=int(row["bytes"]),
                 progress=True,
             )
-            unpacked = Path(place) / "album"
+            unpacked = Path(temporary) / "album"
             unpacked.mkdir()
             with package.open("rb") as stream:
                 _unpack(stream, unpacked)
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def _unpack(package: BinaryIO, folder: Path) -> None:
-    """Writes the sound files of a Debian package: an ``ar`` archive whose member ``data.tar`` holds the files."""
+    """Extract the audio files of a Debian package, an ``ar`` archive with the member ``data.tar``."""
     package.seek(8)
     while header := package.read(60):
         name, size = header[:16].decode().strip(), int(header[48:58])

@@ -1,4 +1,4 @@
-"""Sounds that are no music, made from numbers alone."""
+"""Synthetic signals that are not music."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Array = npt.NDArray[np.float64]
 
 
 def rms(wave: npt.NDArray[np.floating]) -> float:
-    """Returns the root of the mean square, never quite 0."""
+    """Return the root mean square plus 1e-5, which is never 0."""
     return float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) + 1e-5
 
 
 def noise(samples: int, *, rate: int, slope: float, draws: np.random.Generator) -> Array:
-    """Returns noise at a loudness of 1 whose power falls with frequency to the power of ``slope`` (0 white, 1 pink)."""
+    """Return noise of unit RMS with a power spectrum of ``1 / f**slope`` (0 white, 1 pink)."""
     hertz = np.fft.rfftfreq(samples, 1 / rate)
     spectrum = (draws.normal(size=len(hertz)) + 1j * draws.normal(size=len(hertz))) * (hertz + 20) ** (-slope / 2)
     wave = np.fft.irfft(spectrum, samples)
@@ -25,7 +25,7 @@ def noise(samples: int, *, rate: int, slope: float, draws: np.random.Generator) 
 
 
 def speech_like(samples: int, *, rate: int, draws: np.random.Generator) -> Array:
-    """Returns pulses or noise through three formants, in syllables: like speech, saying nothing."""
+    """Return pulses or noise, filtered by three formants and modulated at syllable rate."""
     times = np.arange(samples) / rate
     pitch = draws.uniform(80, 250) * (1 + 0.05 * np.sin(2 * np.pi * 3 * times))
     pulses = np.sign(np.sin(2 * np.pi * np.cumsum(pitch) / rate))
@@ -41,8 +41,8 @@ def speech_like(samples: int, *, rate: int, draws: np.random.Generator) -> Array
 _FORMANTS = (((250, 900), 80), ((900, 2500), 120), ((2200, 3500), 200))
 
 
-def no_music(samples: int, *, rate: int, draws: np.random.Generator) -> Floats:
-    """Returns silence, noise, tones, a sweep, clicks or a buzz, half of the time with noise behind it."""
+def not_music(samples: int, *, rate: int, draws: np.random.Generator) -> Floats:
+    """Return silence, noise, tones, a sweep, clicks or a square wave, with added noise in 40 % of cases."""
     times = np.arange(samples) / rate
 
     def tone(low: float, high: float) -> Array:
@@ -81,7 +81,7 @@ def no_music(samples: int, *, rate: int, draws: np.random.Generator) -> Floats:
 
 
 def probes(samples: int, *, rate: int) -> dict[str, Floats]:
-    """Returns the fixed set of signals whose top genre the model card reports."""
+    """Return the fixed set of test signals of the model card."""
     draws = np.random.default_rng(2026)
     times = np.arange(samples) / rate
     waves: dict[str, Array] = {"silence": np.zeros(samples), "faint direct current": np.full(samples, 1e-6)}

@@ -1,9 +1,8 @@
-"""The student and how it learns: first to hear as the teacher does, then the genres.
+"""Training of the student by knowledge distillation: pretraining on embeddings, then training of the genres.
 
-The first part needs no labels, and so no fold: it learns from free music alone what the teacher's embedding of a clip
-is. The second learns genres from the tracks of a fold, in part as their labels say and in part as the teacher would
-name them (by a linear layer of its own, fitted on the same tracks), which carries over to other artists better than
-bare labels.
+Pretraining needs no labels and is shared by all folds: the targets are the teacher's embeddings of free music. The
+genres are trained on the tracks of a fold. Their targets are a mixture of the labels and the teacher's predictions (by
+a linear layer, fitted on the same tracks), which generalises better to other artists than labels alone.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import torch
-from heads import teachers_layer
+from heads import fit_teacher_layer
 from mixtures import Mixtures
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
@@ -34,26 +33,26 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Settings:
-    """How the student learns.
+    """Hyperparameters.
 
     Attributes:
-        hearing_steps: Steps of the first part, on free music.
-        hearing_rate: Its highest learning rate; one cycle.
-        hearing_warm_up: Share of its steps in which the rate rises.
-        steps: Steps of the second part.
-        learning_rate: Its highest learning rate; one cycle.
-        warm_up: Share of its steps in which the rate rises.
-        batch_size: Clips a step.
-        music: How many of them are free music in the second part, so that the student does not forget it; their genres
-            are what the teacher says.
-        music_share: Weight of these genres.
-        frames: How much of a clip is heard at once; 128 frames are 1.5 s. With a second the borders of the pictures
-            weigh so much that a model of 3 s windows is another one.
-        weight_decay: Of matrices; biases and normalisations have none.
-        teacher_share: Share of the teacher's answer in the genre that is learnt; the rest is the label.
-        teacher_temperature: The teacher's logits are divided by it.
-        frequency_mask: Widest run of bins that is hidden.
-        time_mask: Longest run of frames that is hidden.
+        hearing_steps: Steps of the pretraining.
+        hearing_rate: Maximum learning rate of the pretraining (one cycle).
+        hearing_warm_up: Fraction of the pretraining steps with increasing learning rate.
+        steps: Steps of the training of the genres.
+        learning_rate: Maximum learning rate (one cycle).
+        warm_up: Fraction of the steps with increasing learning rate.
+        batch_size: Clips per step.
+        music: Clips of free music per step in the training of the genres, with the teacher's predictions as targets,
+            to prevent forgetting.
+        music_share: Weight of their loss.
+        frames: Frames per training example; 128 frames are 1.5 s. With shorter examples, padding has too much influence
+            for windows of 3 s.
+        weight_decay: Of matrices; biases and normalisation layers have none.
+        teacher_share: Weight of the teacher's predictions in the targets; the rest is the label.
+        teacher_temperature: Divisor of the teacher's logits.
+        frequency_mask: Maximum width of the frequency mask in bins.
+        time_mask: Maximum width of the time mask in frames.
     """
 
     hearing_steps: int = 20_000
@@ -74,14 +73,14 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """Clips to learn from.
+class TrainingClips:
+    """Training clips with targets and sampling weights.
 
     Attributes:
-        mixtures: The clips.
-        clips: Numbers of those that may be heard, ``(count,)``.
-        genres: What each is, as probabilities, ``(count, classes)``; ``None`` where only hearing is learnt.
-        weights: How often each is drawn, ``(count,)``; they sum to one.
+        mixtures: All clips.
+        clips: Indices of the training clips, ``(count,)``.
+        genres: Target distributions, ``(count, classes)``; ``None`` for pretraining.
+        weights: Sampling probabilities, ``(count,)``.
     """
 
     mixtures: Mixtures
@@ -90,35 +89,37 @@ class Lessons:
     weights: npt.NDArray[np.float64]
 
     @classmethod
-    def of_music(cls, music: Mixtures, *, head: LogisticRegression | None = None, temperature: float = 1.0) -> Lessons:
-        """Returns free music, with the genres that the teacher's layer gives it, if one is given."""
-        clips = np.flatnonzero(music.heard())
+    def from_music(
+        cls, music: Mixtures, *, head: LogisticRegression | None = None, temperature: float = 1.0
+    ) -> TrainingClips:
+        """Return free music, with the predictions of the teacher's layer as targets if it is given."""
+        clips = np.flatnonzero(music.has_usable_targets())
         genres = None
         if head is not None:
-            answers = head.decision_function(music.embeddings[clips].mean(axis=1, dtype=np.float32))
-            genres = softmax(answers / temperature, axis=1).astype(np.float32)
+            predictions = head.decision_function(music.embeddings[clips].mean(axis=1, dtype=np.float32))
+            genres = softmax(predictions / temperature, axis=1).astype(np.float32)
         return cls(music, clips, genres, np.full(len(clips), 1 / len(clips)))
 
     @classmethod
-    def of_tracks(
+    def from_tracks(
         cls, mixtures: Mixtures, labels: npt.NDArray[np.intp], *, tracks: frozenset[int], settings: Settings
-    ) -> tuple[Lessons, LogisticRegression]:
-        """Returns the clips of some tracks with their genres, drawn equally often, and the teacher's layer.
+    ) -> tuple[TrainingClips, LogisticRegression]:
+        """Return the clips of the training tracks, with balanced genres, and the teacher's layer.
 
         Args:
             mixtures: Clips of all tracks.
-            labels: The label of every track, ``(tracks,)``.
-            tracks: Numbers of the tracks to learn from; a clip in which another one is heard is left out.
-            settings: How the genres are told.
+            labels: Label of every track, ``(tracks,)``.
+            tracks: Indices of the training tracks; clips that contain another track are excluded.
+            settings: Hyperparameters of the targets.
         """
-        allowed = np.array([*(number in tracks for number in range(len(labels))), True])  # the last is -1, no music
+        allowed = np.array([*(number in tracks for number in range(len(labels))), True])  # the last is -1, not music
         clips = np.flatnonzero(allowed[mixtures.tracks].all(axis=1))
-        head = teachers_layer(mixtures, clips, labels=labels, tracks=len(tracks))
+        head = fit_teacher_layer(mixtures, clips, labels=labels, tracks=len(tracks))
         music = mixtures.tracks[clips, 0] >= 0
         genres = np.full((len(clips), labels.max() + 1), 1 / (labels.max() + 1), dtype=np.float32)
         embeddings = mixtures.embeddings[clips[music]].mean(axis=1, dtype=np.float32)
-        answers = softmax(head.decision_function(embeddings) / settings.teacher_temperature, axis=1)
-        genres[music] = settings.teacher_share * answers
+        predictions = softmax(head.decision_function(embeddings) / settings.teacher_temperature, axis=1)
+        genres[music] = settings.teacher_share * predictions
         first, second = labels[mixtures.tracks[clips[music]]].T
         rest = 1 - settings.teacher_share
         shares = rest * mixtures.shares[clips[music]]
@@ -129,47 +130,47 @@ class Lessons:
         return cls(mixtures, clips, genres, weights / weights.sum()), head
 
 
-def learn_to_hear(config: ModelConfig, music: Mixtures, *, scores: nn.Linear, settings: Settings) -> State:
-    """Trains a student to hear as the teacher does; what comes back starts every :func:`train`.
+def pretrain(config: ModelConfig, music: Mixtures, *, scores: nn.Linear, settings: Settings) -> State:
+    """Train a student to predict the teacher's embeddings; return the initial state for :func:`train`.
 
     Args:
         config: The model.
         music: Clips of free music.
-        scores: The teacher's own output layer.
-        settings: How the student learns.
+        scores: The output layer of the teacher.
+        settings: Hyperparameters.
     """
     torch.manual_seed(0)
-    lessons = Lessons.of_music(music)
-    known = music.embeddings[lessons.clips[::10]].mean(axis=1, dtype=np.float32)
-    course = _Course(GenreNetwork.from_config(config), scores=scores, settings=settings)
-    course.standardise_by(torch.from_numpy(known))
-    batches = _Batches([(lessons, settings.batch_size)], frames=settings.frames, seed=0)
-    _fit(course, batches, cycle=_Cycle(settings.hearing_steps, settings.hearing_rate, settings.hearing_warm_up))
-    return {name: value for name, value in course.state_dict().items() if not name.startswith("network.head.")}
+    source = TrainingClips.from_music(music)
+    embeddings = music.embeddings[source.clips[::10]].mean(axis=1, dtype=np.float32)
+    module = _Distillation(GenreNetwork.from_config(config), scores=scores, settings=settings)
+    module.fit_standardisation(torch.from_numpy(embeddings))
+    batches = _Batches([(source, settings.batch_size)], frames=settings.frames, seed=0)
+    _fit(module, batches, cycle=_Cycle(settings.hearing_steps, settings.hearing_rate, settings.hearing_warm_up))
+    return {name: value for name, value in module.state_dict().items() if not name.startswith("network.head.")}
 
 
 def train(
-    config: ModelConfig, lessons: list[tuple[Lessons, int]], *, hearing: State, settings: Settings, seed: int
+    config: ModelConfig, sources: list[tuple[TrainingClips, int]], *, pretrained: State, settings: Settings, seed: int
 ) -> GenreNetwork:
-    """Trains a student that has learnt to hear.
+    """Train the genres of a pretrained student.
 
     Args:
         config: The model.
-        lessons: The tracks and the free music, each with the number of its clips in a batch.
-        hearing: What :func:`learn_to_hear` returned.
-        settings: How it learns.
-        seed: Of all draws.
+        sources: The tracks and the free music, each with its number of clips per batch.
+        pretrained: The result of :func:`pretrain`.
+        settings: Hyperparameters.
+        seed: Random seed.
 
     Returns:
-        The network; what it said to the teacher is left out.
+        The network, without the layers for distillation.
     """
     torch.manual_seed(seed)
     network = GenreNetwork.from_config(config)
-    classes, units = hearing["scores.weight"].shape
-    course = _Course(network, scores=nn.Linear(units, classes), settings=settings)
-    course.load_state_dict({**course.state_dict(), **hearing})
-    batches = _Batches(lessons, frames=settings.frames, seed=seed)
-    _fit(course, batches, cycle=_Cycle(settings.steps, settings.learning_rate, settings.warm_up))
+    classes, units = pretrained["scores.weight"].shape
+    module = _Distillation(network, scores=nn.Linear(units, classes), settings=settings)
+    module.load_state_dict({**module.state_dict(), **pretrained})
+    batches = _Batches(sources, frames=settings.frames, seed=seed)
+    _fit(module, batches, cycle=_Cycle(settings.steps, settings.learning_rate, settings.warm_up))
     return network.eval()
 
 
@@ -179,9 +180,9 @@ class _Cycle(NamedTuple):
     warm_up: float
 
 
-def _fit(course: _Course, batches: _Batches, *, cycle: _Cycle) -> None:
+def _fit(module: _Distillation, batches: _Batches, *, cycle: _Cycle) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    course.cycle = cycle
+    module.cycle = cycle
     trainer = pl.Trainer(
         max_steps=cycle.steps,
         precision="bf16-mixed",
@@ -191,42 +192,42 @@ def _fit(course: _Course, batches: _Batches, *, cycle: _Cycle) -> None:
         enable_model_summary=False,
         enable_progress_bar=False,
     )
-    trainer.fit(course, DataLoader(batches, batch_size=None))
+    trainer.fit(module, DataLoader(batches, batch_size=None))
 
 
 class _Batches(IterableDataset[dict[str, Tensor]]):
-    """Draws batches without end, a part of each from every source."""
+    """Infinite stream of batches with a fixed number of clips from each source."""
 
-    def __init__(self, sources: list[tuple[Lessons, int]], *, frames: int, seed: int) -> None:
-        self.sources = [(lessons, count, lessons.weights.cumsum()) for lessons, count in sources]
-        self.heard = [lessons.mixtures.heard() for lessons, _ in sources]
+    def __init__(self, sources: list[tuple[TrainingClips, int]], *, frames: int, seed: int) -> None:
+        self.sources = [(source, count, source.weights.cumsum()) for source, count in sources]
+        self.usable = [source.mixtures.has_usable_targets() for source, _ in sources]
         self.frames = frames
         self.seed = seed
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         draws = np.random.default_rng(self.seed)
-        last = self.sources[0][0].mixtures.pictures.shape[2] - self.frames
+        last = self.sources[0][0].mixtures.features.shape[2] - self.frames
         while True:
             start = int(draws.integers(last + 1))
             parts = []
-            for (lessons, count, up_to), heard in zip(self.sources, self.heard, strict=True):
-                rows = np.minimum(np.searchsorted(up_to, draws.random(count)), len(up_to) - 1)
-                clips = lessons.clips[rows]
+            for (source, count, cumulated), usable in zip(self.sources, self.usable, strict=True):
+                rows = np.minimum(np.searchsorted(cumulated, draws.random(count)), len(cumulated) - 1)
+                clips = source.clips[rows]
                 part = {
-                    "pictures": lessons.mixtures.pictures[clips, None, :, start : start + self.frames],
-                    "embeddings": lessons.mixtures.embeddings[clips].mean(axis=1, dtype=np.float32),
-                    "heard": heard[clips],
+                    "features": source.mixtures.features[clips, None, :, start : start + self.frames],
+                    "embeddings": source.mixtures.embeddings[clips].mean(axis=1, dtype=np.float32),
+                    "usable": usable[clips],
                 }
-                parts.append(part if lessons.genres is None else {**part, "genres": lessons.genres[rows]})
+                parts.append(part if source.genres is None else {**part, "genres": source.genres[rows]})
             joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
             yield {name: torch.from_numpy(array.astype(np.float32)) for name, array in joined.items()}
 
 
-class _Course(pl.LightningModule):
-    """The network, with two layers by which it tells what it hears: the teacher's embedding, and AudioSet's logits.
+class _Distillation(pl.LightningModule):
+    """The network with two linear layers that predict the teacher's embedding and AudioSet logits.
 
-    Roots of the embedding are learnt, for its few large values would outweigh all others; and everything in units of
-    its own deviation, without which the steps of the optimiser are too long for these layers.
+    The targets are square roots of the embedding, which reduces the influence of its few large values, and both targets
+    are standardised, which keeps the gradients of these layers in range.
     """
 
     roots_mean: Tensor
@@ -250,8 +251,8 @@ class _Course(pl.LightningModule):
         self.cycle = _Cycle(0, 0.0, 0.0)
 
     @torch.no_grad()
-    def standardise_by(self, embeddings: Tensor) -> None:
-        """Takes the means and deviations of some embeddings ``(clips, 1024)``."""
+    def fit_standardisation(self, embeddings: Tensor) -> None:
+        """Set means and standard deviations from embeddings ``(clips, 1024)``."""
         roots, logits = embeddings.sqrt(), self.scores(embeddings)
         self.roots_mean.copy_(roots.mean(dim=0))
         self.roots_deviation.copy_(roots.var(dim=0).mean().sqrt())
@@ -259,27 +260,27 @@ class _Course(pl.LightningModule):
         self.logits_deviation.copy_(logits.std(dim=0))
 
     def training_step(self, batch: dict[str, Tensor], _index: int) -> Tensor:
-        """Returns the losses of the teacher's embedding, of its logits and of the genres, added up."""
-        pictures = batch["pictures"].contiguous(memory_format=torch.channels_last)
-        vectors = self.network.backbone(self.masks(pictures))
-        heard = batch["heard"] > 0
+        """Return the sum of the losses of embedding, logits and genres."""
+        features = batch["features"].contiguous(memory_format=torch.channels_last)
+        vectors = self.network.backbone(self.masks(features))
+        usable = batch["usable"] > 0
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             roots = (batch["embeddings"].sqrt() - self.roots_mean) / self.roots_deviation
             logits = (self.scores(batch["embeddings"]) - self.logits_mean) / self.logits_deviation
-        loss = F.mse_loss(self.to_embedding(vectors).float()[heard], roots[heard])
-        loss = loss + F.mse_loss(self.to_scores(vectors).float()[heard], logits[heard])
+        loss = F.mse_loss(self.to_embedding(vectors).float()[usable], roots[usable])
+        loss = loss + F.mse_loss(self.to_scores(vectors).float()[usable], logits[usable])
         if "genres" in batch:
             own = self.settings.batch_size - self.settings.music
-            said = self.network.head(vectors).float()
-            loss = loss + F.cross_entropy(said[:own], batch["genres"][:own])
-            loss = loss + self.settings.music_share * F.cross_entropy(said[own:], batch["genres"][own:])
+            logits = self.network.head(vectors).float()
+            loss = loss + F.cross_entropy(logits[:own], batch["genres"][:own])
+            loss = loss + self.settings.music_share * F.cross_entropy(logits[own:], batch["genres"][own:])
         return loss
 
     def configure_optimizers(self) -> Any:
-        """Returns AdamW, and one cycle of its rate."""
-        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        matrices = [parameter for parameter in learning if parameter.ndim > 1]
-        others = [parameter for parameter in learning if parameter.ndim < 2]
+        """Return AdamW with a one-cycle learning rate schedule."""
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        matrices = [parameter for parameter in trainable if parameter.ndim > 1]
+        others = [parameter for parameter in trainable if parameter.ndim < 2]
         decay = self.settings.weight_decay
         groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
         steps, rate, warm_up = self.cycle

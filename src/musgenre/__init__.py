@@ -1,19 +1,24 @@
-"""Musgenre tells the genre of a piece of music.
+"""Music genre classification.
 
 >>> import musgenre
 >>> classifier = musgenre.GenreClassifier.from_pretrained()
 
-A song flows one way: **audio → feature → backbone → head → genre**.
+Data flows in one direction: **audio → feature → backbone → head → genre**.
 
-- :mod:`musgenre.audio` decodes and resamples; :mod:`musgenre.functional` and :mod:`musgenre.transforms`
-  compute spectrograms.
-- :mod:`musgenre.features` and :mod:`musgenre.backbones` are what a network is made of, and are where
-  plugins join in; :mod:`musgenre.models.network` puts them together.
-- :class:`GenreClassifier` predicts; :mod:`musgenre.models.serialization` reads and writes models.
-- :mod:`musgenre.datasets` lists tracks and splits them; :func:`finetune` trains on them;
-  :mod:`musgenre.metrics` measures.
+- :mod:`musgenre.audio` decodes and resamples audio and cuts windows.
+- :mod:`musgenre.functional` and :mod:`musgenre.transforms` compute spectrograms, as functions and as modules.
+- :mod:`musgenre.features` and :mod:`musgenre.backbones` are the components of a network, extensible by plugins.
+- :mod:`musgenre.datasets` lists tracks and splits them.
+- :mod:`musgenre.models` holds the network, :class:`GenreClassifier`, inference, serialization and explanations.
+- :mod:`musgenre.training` holds :func:`finetune`, and :mod:`musgenre.evaluation` :func:`evaluate` and
+  :func:`cross_validate`.
+- :mod:`musgenre.metrics` and :mod:`musgenre.plotting` compute and plot figures of merit.
+- :mod:`musgenre.sklearn`, :mod:`musgenre.scale` and :mod:`musgenre.testing` integrate with scikit-learn, run on
+  clusters, and check plugins.
+- :mod:`musgenre.cli` is the command line, :mod:`musgenre.app` the web page.
+- :mod:`musgenre.core` holds errors, configuration, registries, files, downloads and threads.
 
-Names load when they are touched: importing the package imports neither torch nor librosa.
+Public names are loaded lazily: importing the package imports neither torch nor librosa.
 """
 
 import lazy_loader

@@ -22,7 +22,6 @@ from .core.errors import MusgenreError as MusgenreError
 from .evaluation.comparison import compare as compare
 from .evaluation.cross_validation import cross_validate as cross_validate
 from .evaluation.evaluator import evaluate as evaluate
-from .evaluation.recipes import Recipe as Recipe
 from .evaluation.report import EvaluationReport as EvaluationReport
 from .features.base import FEATURES as FEATURES
 from .features.base import register_feature as register_feature
@@ -30,7 +29,9 @@ from .models.classifier import GenreClassifier as GenreClassifier
 from .models.network import GenreNetwork as GenreNetwork
 from .training.config import Augmentation as Augmentation
 from .training.config import FinetuneConfig as FinetuneConfig
+from .training.config import FinetuneOptions as FinetuneOptions
+from .training.config import RunOptions as RunOptions
 from .training.finetune import FinetuneInterrupted as FinetuneInterrupted
 from .training.finetune import FinetuneResult as FinetuneResult
 from .training.finetune import finetune as finetune
-from .training.options import RunOptions as RunOptions
+from .training.recipes import Recipe as Recipe

@@ -8,7 +8,7 @@ from musgenre.backbones.stages import find_stages
 
 
 class Embedded(nn.Module):
-    """Blocks in a container that has a parameter of its own, as transformers have."""
+    """Blocks in a container with a direct parameter, as in transformers."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ def _kinds(stage: nn.Module) -> list[str]:
     return [type(part).__name__ for part in stage.children()]
 
 
-def test_a_chain_of_layers_is_cut_before_each_that_has_weights():
+def test_chain_is_split_before_each_layer_with_weights():
     chain = nn.Sequential(
         nn.Conv2d(3, 4, 3),
         nn.BatchNorm2d(4),
@@ -44,14 +44,14 @@ def test_a_chain_of_layers_is_cut_before_each_that_has_weights():
     assert _parameters(stages) == [id(parameter) for parameter in chain.parameters()]
 
 
-def test_what_stands_before_the_first_weights_is_in_the_first_stage():
+def test_modules_before_the_first_weights_belong_to_the_first_stage():
     assert [_kinds(stage) for stage in find_stages(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)))] == [
         ["BatchNorm2d", "Conv2d"]
     ]
 
 
 @pytest.mark.parametrize("count", [4, 7])
-def test_blocks_stay_whole_where_there_are_enough(count):
+def test_four_or_more_blocks_are_not_split(count):
     network = Embedded(count)
     stages = find_stages(network)
     assert [_kinds(stage) for stage in stages] == [["Sequential"]] * (count - 1) + [["Sequential", "LayerNorm"]]
@@ -59,7 +59,7 @@ def test_blocks_stay_whole_where_there_are_enough(count):
     assert id(network.position) in _parameters(stages[:1])
 
 
-def test_blocks_are_opened_where_there_are_few():
+def test_fewer_than_four_blocks_are_split():
     assert [_kinds(stage) for stage in find_stages(Embedded(2))] == [
         ["Linear", "ReLU"],
         ["Linear"],
@@ -68,7 +68,7 @@ def test_blocks_are_opened_where_there_are_few():
     ]
 
 
-def test_parts_that_share_parameters_are_one_stage():
+def test_parts_with_shared_parameters_form_one_stage():
     network = Embedded(6)
     network.blocks[3][0].weight = network.blocks[1][2].weight
     stages = find_stages(network)
@@ -76,14 +76,14 @@ def test_parts_that_share_parameters_are_one_stage():
     assert len(_parameters(stages)) == len(set(_parameters(stages)))
 
 
-def test_finding_changes_nothing():
+def test_network_is_unchanged():
     network = Embedded(5)
     before = list(network.state_dict())
     find_stages(network)
     assert list(network.state_dict()) == before
 
 
-def test_a_stage_freezes_what_the_network_has():
+def test_freezing_a_stage_freezes_parameters_of_the_network():
     network = Embedded(4)
     find_stages(network)[0].requires_grad_(False)
     assert not network.position.requires_grad

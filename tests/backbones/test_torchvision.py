@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import pickle
 import re
 from pathlib import Path
@@ -11,17 +12,17 @@ from torch import Tensor, nn
 from torchvision import models
 
 from musgenre.backbones.base import BACKBONES
-from musgenre.backbones.torchvision import TorchvisionBackbone
+from musgenre.backbones.torchvision import _SETTINGS, TorchvisionBackbone
 from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.core.errors import ConfigError, UnknownNameError, WeightsError
 from musgenre.features.base import FEATURES
 from musgenre.models.network import GenreNetwork
 
 NAMED = ["resnet18", "mobilenet_v3_small", "efficientnet_b0"]
-# How many numbers go into the output layer, as the papers and torchvision's documentation have it.
+# Number of inputs of the output layer, according to the papers and torchvision's documentation.
 WIDTHS = {"resnet18": 512, "mobilenet_v3_small": 1024, "efficientnet_b0": 1280}
-# One of each of torchvision's families, and those that are built otherwise: parameters beside the blocks, a
-# convolution as output layer, side exits, another size, another normalisation. (RegNets do not build on "meta".)
+# One network of each of torchvision's families, and special cases: parameters outside the blocks, a convolution as
+# output layer, auxiliary outputs, another size, another normalisation. (RegNets cannot be built on "meta".)
 FAMILIES = [
     "alexnet",
     "convnext_tiny",
@@ -40,75 +41,75 @@ FAMILIES = [
 ]
 
 
-def _before_the_output(network: nn.Module, pictures: Tensor, output: nn.Module) -> Tensor:
+def _inputs_of(network: nn.Module, images: Tensor, output: nn.Module) -> Tensor:
     seen: list[Tensor] = []
     hook = output.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
-        network(pictures)
+        network(images)
     hook.remove()
     return seen[0]
 
 
-def _output(network: nn.Module) -> nn.Module:
+def _output_layer(network: nn.Module) -> nn.Module:
     return network.fc if hasattr(network, "fc") else network.classifier[-1]
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("name", NAMED)
-def test_equals_torchvision_before_its_output(name, suffix, tmp_path):
+def test_equals_torchvision_before_the_output_layer(name, suffix, tmp_path):
     reference = models.get_model(name, weights=None).eval()
-    for buffer in reference.buffers():  # as if it had been trained
+    for buffer in reference.buffers():  # as after training
         if buffer.is_floating_point():
             buffer.uniform_(0.5, 1.5)
     path = tmp_path / f"weights{suffix}"
     (torch.save if suffix == ".pth" else save_file)(reference.state_dict(), path)
     backbone = BACKBONES.build(name, {"weights": str(path)}).eval()
-    pictures = torch.randn(2, 3, 224, 224)
+    images = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
-        vectors = backbone(pictures)
-    assert torch.equal(vectors, _before_the_output(reference, pictures, _output(reference)))
+        vectors = backbone(images)
+    assert torch.equal(vectors, _inputs_of(reference, images, _output_layer(reference)))
     assert vectors.shape == (2, backbone.out_features) == (2, WIDTHS[name])
     assert backbone.pretrained
 
 
 @pytest.mark.parametrize("name", [*NAMED, "torchvision/resnet18", "torchvision/efficientnet_v2_l"])
-def test_input_is_what_the_weights_were_trained_with(name):
-    recipe = models.get_model_weights(name.removeprefix("torchvision/")).IMAGENET1K_V1.transforms()
+def test_expected_input_matches_preprocessing_of_weights(name):
+    preprocessing = models.get_model_weights(name.removeprefix("torchvision/")).IMAGENET1K_V1.transforms()
     with torch.device("meta"):
         expects = BACKBONES.build(name, {"weights": None}).expects
-    assert (expects.channels, expects.size) == (3, (*recipe.crop_size, *recipe.crop_size))
-    assert (expects.mean, expects.std) == (tuple(recipe.mean), tuple(recipe.std))
+    assert (expects.channels, expects.size) == (3, (*preprocessing.crop_size, *preprocessing.crop_size))
+    assert (expects.mean, expects.std) == (tuple(preprocessing.mean), tuple(preprocessing.std))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "torchvision/efficientnet_v2_l", "torchvision/inception_v3"])
-def test_its_feature_gives_the_picture_that_torchvision_would_give_it(name):
-    recipe = models.get_model_weights(name.removeprefix("torchvision/")).IMAGENET1K_V1.transforms()
+def test_default_feature_matches_preprocessing_of_torchvision(name):
+    preprocessing = models.get_model_weights(name.removeprefix("torchvision/")).IMAGENET1K_V1.transforms()
     component = BACKBONES.get(name).default_feature
     feature = FEATURES.build(component.name, {**component.options, "sample_rate": 16_000})
-    picture = feature(torch.cat([torch.zeros(1, 8_000), torch.randn(1, 8_000)], dim=1))  # silence, then noise
-    assert picture.shape == (1, 3, *recipe.crop_size, *recipe.crop_size)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (recipe.mean, recipe.std))
-    brightness = picture * std + mean  # undoes the recipe's normalisation: grey, from black to white
+    image = feature(torch.cat([torch.zeros(1, 8_000), torch.randn(1, 8_000)], dim=1))  # silence, then noise
+    assert image.shape == (1, 3, *preprocessing.crop_size, *preprocessing.crop_size)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
+    brightness = image * std + mean  # inverts the normalisation: grey, from black to white
     assert brightness.amin() == pytest.approx(0, abs=0.01)
     assert brightness.amax() == pytest.approx(1, abs=0.01)
     torch.testing.assert_close(brightness[:, 0], brightness[:, 2], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", FAMILIES)
-def test_every_family_comes_apart_from_input_to_output(model):
+def test_stages_run_from_input_to_output_in_every_family(model):
     with torch.device("meta"):
         backbone = BACKBONES.build(f"torchvision/{model}", {"weights": None}).eval()
-    stages, ran = backbone.stages(), []
+    stages, order = backbone.stages(), []
     for number, stage in enumerate(stages):
         for leaf in stage.modules():
             if not list(leaf.children()):
-                leaf.register_forward_hook(lambda *_, number=number: ran.append(number))
+                leaf.register_forward_hook(lambda *_, number=number: order.append(number))
     vectors = backbone(torch.zeros(2, 3, *backbone.expects.size, device="meta"))
     assert vectors.shape == (2, backbone.out_features)
-    held = [id(parameter) for stage in stages for parameter in stage.parameters()]
-    assert sorted(held) == sorted(id(parameter) for parameter in backbone.parameters())
-    assert ran == sorted(ran)
-    assert set(ran) == set(range(len(stages)))
+    in_stages = [id(parameter) for stage in stages for parameter in stage.parameters()]
+    assert sorted(in_stages) == sorted(id(parameter) for parameter in backbone.parameters())
+    assert order == sorted(order)
+    assert set(order) == set(range(len(stages)))
     assert 4 <= len(stages) <= 40
 
 
@@ -121,9 +122,18 @@ def test_stages_of_well_known_networks(name, sizes):
         assert [sum(isinstance(m, nn.Conv2d) for m in stage.modules()) for stage in stages] == sizes
 
 
+def test_settings_are_those_of_the_constructors():
+    """The table of settings must follow torchvision's constructors, which the builders name in their annotations."""
+    names = {"image_size", "aux_logits", "transform_input", "init_weights"}
+    for model in models.list_models(module=models):
+        builder = models.get_model_builder(model)
+        accepted = names & set(inspect.signature(inspect.signature(builder).return_annotation).parameters)
+        assert set(_SETTINGS.get(builder.__module__.rpartition(".")[2], ())) == accepted, model
+
+
 class TestWeights:
-    def test_files_of_2017(self, tmp_path):
-        """DenseNets have dots in their layers' names there, and old batch normalisation does not count batches."""
+    def test_files_from_2017(self, tmp_path):
+        """DenseNets in such files have dots in names of layers; batch normalisation has no counter of batches."""
         state = models.densenet121(weights=None).state_dict()
         old = {
             re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name): tensor
@@ -135,64 +145,66 @@ class TestWeights:
         loaded = TorchvisionBackbone("densenet121", weights=str(tmp_path / "old.pth")).network.state_dict()
         assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.items())
 
-    def test_side_exits_are_left_out(self, tmp_path):
+    def test_auxiliary_outputs_are_ignored(self, tmp_path):
         reference = models.googlenet(weights=None, init_weights=False, aux_logits=True)
         torch.save(reference.state_dict(), tmp_path / "full.pth")
         backbone = TorchvisionBackbone("googlenet", weights=str(tmp_path / "full.pth"))
         assert not any("aux" in name for name in backbone.state_dict())
-        pictures = torch.randn(2, 3, 64, 64)
-        reference.transform_input = True  # as torchvision sets it for its weights
-        expected = _before_the_output(reference.eval(), pictures, reference.fc)
+        images = torch.randn(2, 3, 64, 64)
+        reference.transform_input = True  # as torchvision does for its weights
+        expected = _inputs_of(reference.eval(), images, reference.fc)
         with torch.inference_mode():
-            assert torch.equal(backbone.eval()(pictures), expected)
+            assert torch.equal(backbone.eval()(images), expected)
 
-    def test_another_networks_are_named(self, tmp_path):
+    def test_weights_of_another_network(self, tmp_path):
         torch.save(models.shufflenet_v2_x0_5(weights=None).state_dict(), tmp_path / "other.pth")
-        with pytest.raises(WeightsError, match=r"no state dict of torchvision's resnet18: missing .*layer1\.0\.conv1"):
+        with pytest.raises(
+            WeightsError, match=r"not a state dict of torchvision's resnet18: missing .*layer1\.0\.conv1"
+        ):
             TorchvisionBackbone("resnet18", weights=str(tmp_path / "other.pth"))
 
-    def test_no_file(self, tmp_path):
-        with pytest.raises(WeightsError, match=r"There is no file of weights at .*'imagenet'"):
+    def test_missing_file(self, tmp_path):
+        with pytest.raises(WeightsError, match=r"There is no weights file .*'imagenet'"):
             TorchvisionBackbone("resnet18", weights=str(tmp_path / "nothing.pth"))
 
     @pytest.mark.parametrize("model", ["resnet18", "resnet50"])
-    def test_imagenet_is_the_first_published(self, model, tmp_path, monkeypatch):
+    def test_imagenet_means_the_first_published_weights(self, model, tmp_path, monkeypatch):
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         monkeypatch.setattr(torch.hub, "_hub_dir", None)
-        asked = []
+        requested = []
 
         def refuse(url, *_, **__):
-            asked.append(url)
+            requested.append(url)
             raise OSError("unplugged")
 
         monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
         with pytest.raises(WeightsError) as caught:
             TorchvisionBackbone(model)
-        (url,) = asked
+        (url,) = requested
         assert url == models.get_model_weights(model).IMAGENET1K_V1.url
-        for said in ("unplugged", url, str(tmp_path), f'{{"weights": "{Path(url).name}"}}', "None"):
-            assert said in str(caught.value)
+        for part in ("unplugged", url, str(tmp_path), f'{{"weights": "{Path(url).name}"}}', "None"):
+            assert part in str(caught.value)
 
 
 class TestNames:
-    def test_unknown(self):
+    def test_unknown_name(self):
         with pytest.raises(UnknownNameError, match=r"no classifier of torchvision 'resnet81'. Did you mean 'resnet"):
             BACKBONES.get("torchvision/resnet81")
 
     @pytest.mark.parametrize("name", ["fcn_resnet50", "raft_small", "r3d_18", "quantized_resnet18", ""])
-    def test_only_classifiers_of_pictures(self, name):
+    def test_only_image_classifiers_are_accepted(self, name):
         with pytest.raises(UnknownNameError):
             BACKBONES.get(f"torchvision/{name}")
 
     @pytest.mark.parametrize("in_channels", [1, 4])
-    def test_channels(self, in_channels):
+    def test_number_of_channels_must_be_3(self, in_channels):
         with pytest.raises(ConfigError, match=f"resnet18 expects 3 channels, got {in_channels}.*logmel-image"):
             BACKBONES.build("resnet18", {"in_channels": in_channels, "weights": None})
 
-    def test_goes_to_other_processes(self):
+    def test_pickling(self):
         backbone = TorchvisionBackbone("shufflenet_v2_x0_5", weights=None).eval()
-        again, pictures = pickle.loads(pickle.dumps(backbone)), torch.randn(1, 3, 64, 64)
-        assert torch.equal(again(pictures), backbone(pictures))
+        again, images = pickle.loads(pickle.dumps(backbone)), torch.randn(1, 3, 64, 64)
+        assert torch.equal(again(images), backbone(images))
         assert pickle.loads(pickle.dumps(BACKBONES.get("torchvision/resnet34"))) == BACKBONES.get(
             "torchvision/resnet34"
         )

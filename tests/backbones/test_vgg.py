@@ -30,7 +30,7 @@ FILE = VGG16_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
 
 @pytest.fixture(scope="module", autouse=True)
 def _fast_dense_layers() -> Iterator[None]:
-    """Drawing initial weights for VGG-16's dense layers takes seconds, and here they get others at once."""
+    """Skips the initialisation of VGG-16's dense layers, which takes seconds; the tests load other weights anyway."""
 
     def only_small(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda tensor, *args, **options: (
@@ -45,7 +45,7 @@ def _fast_dense_layers() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    # pytest keeps its own temporary folders for three runs; half a gigabyte is too much for that.
+    # Not tmp_path, which pytest deletes after three runs only: the files take half a gigabyte.
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
 
@@ -75,35 +75,36 @@ def convolutions(torchvision_vgg16: VGG) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
-def penultimate(torchvision_vgg16: VGG, pictures: Tensor) -> Tensor:
-    """What goes into torchvision's 1,000-way output."""
+def penultimate(torchvision_vgg16: VGG, images: Tensor) -> Tensor:
+    """The input of torchvision's output layer."""
     seen: list[Tensor] = []
     hook = torchvision_vgg16.classifier[6].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
-        torchvision_vgg16(pictures)
+        torchvision_vgg16(images)
     hook.remove()
     assert (seen[0] > 0).float().mean() > 0.2
     return seen[0]
 
 
-class TestVGG16WithItsDenseLayers:
-    def test_equals_torchvision(self, full_state_dict, pictures, penultimate):
+@pytest.mark.slow
+class TestVGG16WithDenseLayers:
+    def test_equals_torchvision(self, full_state_dict, images, penultimate):
         backbone = VGG16(weights=str(full_state_dict)).eval()
         with torch.inference_mode():
-            vector = backbone(pictures)
+            vector = backbone(images)
         assert vector.shape == (1, backbone.out_features) == (1, 4096)
         assert torch.equal(vector, penultimate)
 
-    def test_equals_torchvision_from_safetensors(self, torchvision_vgg16, folder, pictures, penultimate):
+    def test_equals_torchvision_from_safetensors(self, torchvision_vgg16, folder, images, penultimate):
         path = folder / "full.safetensors"
         save_file(torchvision_vgg16.state_dict(), path)
         with torch.inference_mode():
-            assert torch.equal(VGG16(weights=str(path)).eval()(pictures), penultimate)
+            assert torch.equal(VGG16(weights=str(path)).eval()(images), penultimate)
         path.unlink()
 
     def test_stages(self):
@@ -115,25 +116,25 @@ class TestVGG16WithItsDenseLayers:
         assert _count(backbone, nn.Dropout) == 2
         assert sum(p.numel() for p in backbone.parameters()) == 138_357_544 - 4096 * 1000 - 1000
 
-    def test_convolutions_alone_are_not_enough(self, convolutions, tmp_path):
+    def test_weights_of_convolutions_are_not_enough(self, convolutions, tmp_path):
         torch.save(convolutions, tmp_path / "convolutions.pth")
         with pytest.raises(WeightsError, match=r"missing .*fc\.0\.weight.*fc\.3\.bias.*top='pool'") as caught:
             VGG16(weights=str(tmp_path / "convolutions.pth"))
         assert "features.0.weight" not in str(caught.value)
 
 
-class TestVGG16AfterPooling:
+class TestVGG16WithPooling:
     @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-    def test_equals_torchvision(self, suffix, convolutions, torchvision_vgg16, tmp_path, pictures):
+    def test_equals_torchvision(self, suffix, convolutions, torchvision_vgg16, tmp_path, images):
         path = tmp_path / f"convolutions{suffix}"
         save_file(convolutions, path) if suffix == ".safetensors" else torch.save(convolutions, path)
         backbone = VGG16(weights=str(path), top="pool").eval()
         with torch.inference_mode():
-            maps = torchvision_vgg16.features(pictures)
-            assert torch.equal(backbone(pictures), nn.functional.adaptive_avg_pool2d(maps, 1).flatten(1))
+            maps = torchvision_vgg16.features(images)
+            assert torch.equal(backbone(images), nn.functional.adaptive_avg_pool2d(maps, 1).flatten(1))
         assert backbone.out_features == 512
 
-    def test_takes_a_full_state_dict_as_well(self, full_state_dict, convolutions):
+    def test_full_state_dict_is_accepted(self, full_state_dict, convolutions):
         backbone = VGG16(weights=str(full_state_dict), top="pool")
         assert backbone.state_dict().keys() == convolutions.keys()
         assert all(torch.equal(tensor, convolutions[name]) for name, tensor in backbone.state_dict().items())
@@ -145,16 +146,16 @@ class TestVGG16AfterPooling:
         assert [_count(stage, nn.Conv2d) for stage in stages] == [2, 2, 3, 3, 3]
         assert all(isinstance(list(stage.children())[-1], nn.MaxPool2d) for stage in stages)
 
-    def test_stages_are_the_way_from_input_to_output(self, pictures):
+    def test_stages_run_from_input_to_output(self, images):
         backbone = VGG16(weights=None, top="pool").eval()
-        small = pictures[..., :64, :64]
+        small = images[..., :64, :64]
         with torch.inference_mode():
             maps = small
             for stage in backbone.stages():
                 maps = stage(maps)
             torch.testing.assert_close(backbone(small), maps.mean(dim=(2, 3)))
 
-    def test_half_precision_on_disk(self, convolutions, tmp_path):
+    def test_weights_in_half_precision(self, convolutions, tmp_path):
         save_file({name: tensor.half() for name, tensor in convolutions.items()}, tmp_path / "half.safetensors")
         backbone = VGG16(weights=str(tmp_path / "half.safetensors"), top="pool")
         weight = backbone.state_dict()["features.0.weight"]
@@ -162,25 +163,27 @@ class TestVGG16AfterPooling:
         assert torch.equal(weight, convolutions["features.0.weight"].half().float())
 
 
-class TestDamagedWeights:
+class TestInvalidWeights:
     def _load(self, path: Path) -> None:
         VGG16(weights=str(path), top="pool")
 
-    def test_missing_and_misshapen_are_named(self, convolutions, tmp_path):
+    def test_missing_tensors_and_wrong_shapes_are_named(self, convolutions, tmp_path):
         state = {**convolutions, "features.28.bias": torch.zeros(256)}
         del state["features.0.weight"]
         torch.save(state, tmp_path / "wrong.pth")
-        with pytest.raises(WeightsError, match=r"missing \['features.0.weight'\], misshapen \['features.28.bias'\]"):
+        with pytest.raises(WeightsError, match=r"missing \['features.0.weight'\], wrong shape \['features.28.bias'\]"):
             self._load(tmp_path / "wrong.pth")
 
-    def test_misshapen_alone(self, convolutions, tmp_path):
+    def test_wrong_shape(self, convolutions, tmp_path):
         torch.save({**convolutions, "features.0.weight": torch.zeros(64, 1, 3, 3)}, tmp_path / "wrong.pth")
-        with pytest.raises(WeightsError, match=r"missing nothing, misshapen \['features.0.weight'\]"):
+        with pytest.raises(WeightsError, match=r"missing nothing, wrong shape \['features.0.weight'\]"):
             self._load(tmp_path / "wrong.pth")
 
     def test_another_network(self, tmp_path):
         save_file(nn.Linear(3, 4).state_dict(), tmp_path / "linear.safetensors")
-        with pytest.raises(WeightsError, match=r"no state dict of torchvision's vgg16: missing .*features\.28\.bias"):
+        with pytest.raises(
+            WeightsError, match=r"not a state dict of torchvision's vgg16: missing .*features\.28\.bias"
+        ):
             self._load(tmp_path / "linear.safetensors")
 
     @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -189,14 +192,14 @@ class TestDamagedWeights:
         [b"", b"hello", b"\0" * 100, pickle.dumps({"a": 1}, protocol=2)],
         ids=["empty", "text", "zeros", "pickle"],
     )
-    def test_other_files(self, suffix, content, tmp_path):
+    def test_files_of_other_formats(self, suffix, content, tmp_path):
         path = tmp_path / f"other{suffix}"
         path.write_bytes(content)
-        with pytest.raises(WeightsError, match=rf"other\{suffix}' (cannot be read as a|holds no) state dict"):
+        with pytest.raises(WeightsError, match=rf"other\{suffix}' (cannot be read as a|does not hold a) state dict"):
             self._load(path)
 
     @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-    def test_cut_in_half(self, suffix, convolutions, tmp_path):
+    def test_truncated_file(self, suffix, convolutions, tmp_path):
         path = tmp_path / f"cut{suffix}"
         save_file(convolutions, path) if suffix == ".safetensors" else torch.save(convolutions, path)
         with path.open("r+b") as file:
@@ -204,7 +207,7 @@ class TestDamagedWeights:
         with pytest.raises(WeightsError, match="cannot be read as a state dict"):
             self._load(path)
 
-    def test_a_pickle_runs_no_code(self, tmp_path):
+    def test_code_in_a_pickle_is_not_run(self, tmp_path):
         class Payload:
             def __reduce__(self):
                 return (Path.touch, (tmp_path / "ran",))
@@ -215,21 +218,21 @@ class TestDamagedWeights:
         assert not (tmp_path / "ran").exists()
 
     @pytest.mark.parametrize("state", [[torch.zeros(3)], {"features.0.weight": 3}, torch.zeros(3)])
-    def test_no_state_dict(self, state, tmp_path):
+    def test_other_objects(self, state, tmp_path):
         torch.save(state, tmp_path / "list.pth")
-        with pytest.raises(WeightsError, match="holds no state dict"):
+        with pytest.raises(WeightsError, match="does not hold a state dict"):
             self._load(tmp_path / "list.pth")
 
     @pytest.mark.parametrize("name", ["nowhere.pth", "IMAGENET", "."])
-    def test_no_file(self, name, tmp_path):
-        with pytest.raises(WeightsError, match=r"There is no file of weights at .* 'imagenet'") as caught:
+    def test_missing_file(self, name, tmp_path):
+        with pytest.raises(WeightsError, match=r"There is no weights file .* 'imagenet'") as caught:
             self._load(tmp_path / name)
         assert isinstance(caught.value, OSError)
 
 
 @pytest.fixture
 def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """torch.hub's folder of checkpoints, empty."""
+    """An empty directory of checkpoints for torch.hub."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     checkpoints = tmp_path / "hub" / "checkpoints"
@@ -239,98 +242,98 @@ def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses that were asked for in vain."""
-    asked: list[str] = []
+    """Disconnects the network, and returns the list of requested URLs."""
+    requested: list[str] = []
 
     class Unplugged:
         def open(self, request, *_, **__):
-            asked.append(request if isinstance(request, str) else request.full_url)
+            requested.append(request if isinstance(request, str) else request.full_url)
             raise urllib.error.URLError("unplugged")
 
     monkeypatch.setattr(urllib.request, "_opener", Unplugged())
-    return asked
+    return requested
 
 
 class TestImagenetWeights:
-    def test_a_copy_in_torch_hubs_cache_is_used(self, full_state_dict, convolutions, torch_home, no_network):
+    def test_file_in_cache_of_torch_hub_is_used(self, full_state_dict, convolutions, torch_home, no_network):
         (torch_home / FILE).symlink_to(full_state_dict)
         state = VGG16(top="pool").state_dict()
         assert all(torch.equal(state[name], tensor) for name, tensor in convolutions.items())
         assert no_network == []
 
-    def test_are_downloaded_from_torchvisions_address(self, torch_home, no_network):
+    def test_weights_are_downloaded_from_url_of_torchvision(self, torch_home, no_network):
         with pytest.raises(WeightsError) as caught:
             VGG16(top="pool")
         assert no_network == ["https://download.pytorch.org/models/vgg16-397923af.pth"]
         assert isinstance(caught.value.__cause__, urllib.error.URLError)
-        for said in ("unplugged", no_network[0], str(torch_home.parent), '{"weights": "vgg16-397923af.pth"}', "None"):
-            assert said in str(caught.value)
+        for part in ("unplugged", no_network[0], str(torch_home.parent), '{"weights": "vgg16-397923af.pth"}', "None"):
+            assert part in str(caught.value)
 
-    def test_a_wrong_checksum_is_refused_and_leaves_nothing(self, torch_home, monkeypatch):
-        class Liar:
+    def test_wrong_checksum_leaves_no_file(self, torch_home, monkeypatch):
+        class WrongContent:
             def open(self, request, *_, **__):
                 return urllib.response.addinfourl(io.BytesIO(b"not weights"), email.message.Message(), request.full_url)
 
-        monkeypatch.setattr(urllib.request, "_opener", Liar())
+        monkeypatch.setattr(urllib.request, "_opener", WrongContent())
         with pytest.raises(WeightsError, match="hash"):
             VGG16(top="pool")
         assert list(torch_home.iterdir()) == []
 
     @pytest.mark.parametrize("content", [b"", b"<html>log in first</html>", b"PK\3\4" + b"\0" * 50])
-    def test_a_damaged_copy(self, content, torch_home, no_network):
+    def test_damaged_file_in_cache(self, content, torch_home, no_network):
         (torch_home / FILE).write_bytes(content)
-        with pytest.raises(WeightsError, match=r"is damaged .*Remove such a copy"):
+        with pytest.raises(WeightsError, match=r"is damaged .*Remove a damaged file"):
             VGG16(top="pool")
         assert no_network == []
 
-    def test_a_copy_of_something_else(self, torch_home, no_network):
+    def test_file_of_another_network_in_cache(self, torch_home, no_network):
         torch.save({"a": torch.zeros(1)}, torch_home / FILE)
-        with pytest.raises(WeightsError, match="'imagenet' is no state dict of torchvision's vgg16"):
+        with pytest.raises(WeightsError, match="'imagenet' is not a state dict of torchvision's vgg16"):
             VGG16(top="pool")
         assert no_network == []
 
 
 class TestVGG16Arguments:
     @pytest.mark.parametrize("in_channels", [1, 4])
-    def test_channels(self, in_channels):
+    def test_number_of_channels_must_be_3(self, in_channels):
         with pytest.raises(ConfigError, match=f"expects 3 channels, got {in_channels}.*logmel-image.*vgg16-slim"):
             VGG16(in_channels=in_channels, weights=None)
 
-    def test_top(self):
+    def test_unknown_top(self):
         with pytest.raises(ParameterError, match="'fc' or 'pool', not 'maxpool'"):
             VGG16(weights=None, top="maxpool")
 
-    def test_input_is_what_the_weights_were_trained_with(self):
-        recipe = VGG16_Weights.IMAGENET1K_V1.transforms()
+    def test_expected_input_matches_preprocessing_of_weights(self):
+        preprocessing = VGG16_Weights.IMAGENET1K_V1.transforms()
         expects = VGG16(weights=None, top="pool").expects
-        assert expects.mean == tuple(recipe.mean)
-        assert expects.std == tuple(recipe.std)
-        assert expects.size == (recipe.crop_size[0],) * 2
+        assert expects.mean == tuple(preprocessing.mean)
+        assert expects.std == tuple(preprocessing.std)
+        assert expects.size == (preprocessing.crop_size[0],) * 2
         assert expects.channels == 3
 
-    def test_defaults_of_the_head_and_the_feature(self):
+    def test_default_feature_and_hidden_layers(self):
         assert VGG16.default_hidden == (2048, 512, 256, 128, 64)
         assert VGG16.default_feature == "logmel-image"
 
 
 class TestVGG16Slim:
     @pytest.mark.parametrize("stem_stride", [1, 2])
-    def test_a_stem_of_any_stride_shrinks_the_picture_by_32(self, stem_stride):
+    def test_size_is_reduced_by_32_with_any_stride_of_the_stem(self, stem_stride):
         backbone = VGG16Slim(in_channels=1, width=0.03, dense_units=8, stem_stride=stem_stride).eval()
-        picture = torch.randn(1, 1, 64, 256)
+        image = torch.randn(1, 1, 64, 256)
         for group in backbone.groups:
-            picture = group(picture)
-        assert picture.shape[2:] == (2, 8)
+            image = group(image)
+        assert image.shape[2:] == (2, 8)
 
-    def test_the_stem_of_stride_2_costs_a_quarter(self):
-        def costs(**options):
+    def test_stem_stride_2_reduces_computation_to_a_quarter(self):
+        def flops(**options):
             with FlopCounterMode(display=False) as counter:
                 VGG16Slim(in_channels=1, **options)(torch.zeros(1, 1, 128, 128))
             return counter.get_total_flops()
 
-        assert costs(stem_stride=2) / costs() == pytest.approx(0.25, abs=0.02)
+        assert flops(stem_stride=2) / flops() == pytest.approx(0.25, abs=0.02)
 
-    def test_the_mean_alone_cannot_tell_a_window_from_two_of_it(self):
+    def test_mean_pooling_is_invariant_to_repetition_in_time(self):
         backbone = VGG16Slim(in_channels=1, width=0.03, dense_units=8, pooling="mean").eval()
         maps = torch.rand(1, 15, 2, 4)
         backbone.groups = torch.nn.ModuleList([torch.nn.Identity()])
@@ -339,7 +342,7 @@ class TestVGG16Slim:
         torch.testing.assert_close(once, twice)
         torch.testing.assert_close(once, F.layer_norm(maps, maps.shape[1:]).mean(dim=(2, 3)))
 
-    def test_sixteen_layers_with_the_heads_output(self):
+    def test_fifteen_layers_with_weights(self):
         backbone = VGG16Slim(in_channels=1)
         assert _count(backbone, nn.Conv2d) == 13
         assert _count(backbone, nn.Linear) == 2
@@ -356,7 +359,7 @@ class TestVGG16Slim:
         assert [layer.in_channels for layer in convolutions] == [in_channels, *widths[:-1]]
         assert all(layer.kernel_size == (3, 3) and layer.padding == (1, 1) for layer in convolutions)
 
-    def test_as_wide_as_vgg16(self):
+    def test_reference_channels_are_those_of_vgg16(self):
         reference = [layer.out_channels for layer in vgg16(weights=None).features if isinstance(layer, nn.Conv2d)]
         assert list(CHANNELS) == reference
 
@@ -369,7 +372,7 @@ class TestVGG16Slim:
 
     @settings(deadline=None, max_examples=12)
     @given(bins=st.integers(32, 100), frames=st.integers(32, 140))
-    def test_any_picture_size(self, bins, frames):
+    def test_any_size(self, bins, frames):
         backbone = VGG16Slim(in_channels=2, width=0.03, dense_units=8).eval()
         backbone.expects.check((2, bins, frames), feature="f", backbone="b")
         vector = backbone(torch.randn(2, 2, bins, frames))
@@ -377,38 +380,38 @@ class TestVGG16Slim:
         assert vector.isfinite().all()
 
     @pytest.mark.parametrize("size", [(31, 200), (128, 31)])
-    def test_too_small_a_picture(self, size):
+    def test_size_below_the_minimum(self, size):
         with pytest.raises(ConfigError, match="at least 32 × 32"):
             VGG16Slim(in_channels=1, width=0.03).expects.check((1, *size), feature="f", backbone="b")
 
     def test_gradient_reaches_every_parameter(self):
         torch.manual_seed(0)
         backbone = VGG16Slim(in_channels=1, width=0.1, dense_units=64)
-        pictures = torch.randn(8, 1, 64, 64, requires_grad=True)
-        backbone(pictures).square().sum().backward()
+        images = torch.randn(8, 1, 64, 64, requires_grad=True)
+        backbone(images).square().sum().backward()
         dead = [name for name, parameter in backbone.named_parameters() if parameter.grad.abs().sum() == 0]
         assert dead == []
-        assert (pictures.grad.abs().sum(dim=(1, 2, 3)) > 0).all()
+        assert (images.grad.abs().sum(dim=(1, 2, 3)) > 0).all()
 
-    def test_stages_are_the_way_from_input_to_output(self):
+    def test_stages_run_from_input_to_output(self):
         backbone = VGG16Slim(in_channels=3, width=0.1).eval()
         *groups, dense = backbone.stages()
         _check_partition(backbone, [*groups, dense])
         assert [_count(group, nn.Conv2d) for group in groups] == [2, 2, 3, 3, 3]
-        pictures = torch.randn(2, 3, 64, 96)
-        standard = (pictures - pictures.mean((1, 2, 3), keepdim=True)) / pictures.std((1, 2, 3), keepdim=True)
+        images = torch.randn(2, 3, 64, 96)
+        standard = (images - images.mean((1, 2, 3), keepdim=True)) / images.std((1, 2, 3), keepdim=True)
         over_time = nn.Sequential(*groups)(standard).mean(dim=2)
         vectors = torch.cat([over_time.mean(dim=-1), over_time.max(dim=-1).values], dim=1)
-        torch.testing.assert_close(backbone(pictures), dense(vectors), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(backbone(images), dense(vectors), rtol=1e-3, atol=1e-5)
 
     @settings(deadline=None, max_examples=6)
     @given(scale=st.floats(0.1, 100), offset=st.floats(-100, 100))
-    def test_scale_of_the_feature_does_not_matter(self, scale, offset):
+    def test_invariance_to_scale_and_offset(self, scale, offset):
         backbone = VGG16Slim(in_channels=1, width=0.03, dense_units=8).double().eval()
-        pictures = torch.randn(2, 1, 40, 40, dtype=torch.float64)
-        torch.testing.assert_close(backbone(scale * pictures + offset), backbone(pictures), rtol=1e-2, atol=1e-3)
+        images = torch.randn(2, 1, 40, 40, dtype=torch.float64)
+        torch.testing.assert_close(backbone(scale * images + offset), backbone(images), rtol=1e-2, atol=1e-3)
 
-    def test_signal_survives_sixteen_layers(self):
+    def test_output_variance_with_initial_weights(self):
         torch.manual_seed(0)
         vectors = VGG16Slim(in_channels=1)(torch.randn(8, 1, 64, 64))
         assert 0.05 < vectors.std() < 20
@@ -429,7 +432,7 @@ class TestVGG16Slim:
             {"dropout": float("nan")},
         ],
     )
-    def test_out_of_range(self, wrong):
+    def test_parameters_out_of_range(self, wrong):
         with pytest.raises(ParameterError, match=str(next(iter(wrong.values())))):
             VGG16Slim(**{"in_channels": 1, **wrong})
 
@@ -444,19 +447,19 @@ class TestInputSpec:
             (InputSpec(1), (2, 10, 10)),
         ],
     )
-    def test_refuses(self, spec, shape):
+    def test_mismatch_is_an_error(self, spec, shape):
         with pytest.raises(ConfigError) as caught:
             spec.check(shape, feature="my-feature", backbone="my-net")
-        said = str(caught.value)
-        assert "'my-feature'" in said
-        assert "'my-net'" in said
-        assert f"gives {shape[0]} of {shape[1]} × {shape[2]}" in said
+        message = str(caught.value)
+        assert "'my-feature'" in message
+        assert "'my-net'" in message
+        assert f"gives {shape[0]} of {shape[1]} × {shape[2]}" in message
 
     @pytest.mark.parametrize(
         ("spec", "shape"),
         [(InputSpec(3, size=(224, 224)), (3, 224, 224)), (InputSpec(1, min_size=(8, 8)), (1, 8, 99))],
     )
-    def test_accepts(self, spec, shape):
+    def test_match(self, spec, shape):
         spec.check(shape, feature="f", backbone="b")
 
 
@@ -469,6 +472,6 @@ def _count(module: nn.Module, kind: type[nn.Module]) -> int:
 
 
 def _check_partition(backbone: nn.Module, stages: list[nn.Module]) -> None:
-    """Every parameter stands in exactly one stage, in the order in which they are used."""
+    """Checks that every parameter is in exactly one stage, in the order in which they are used."""
     in_stages = [id(parameter) for stage in stages for parameter in stage.parameters()]
     assert in_stages == [id(parameter) for parameter in backbone.parameters()]

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import http.server
-import os
 import socket
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,25 +14,22 @@ import torch
 from torch import nn
 
 import musgenre
-from musgenre.audio import load
 from musgenre.backbones import yamnet_weights
 from musgenre.backbones.base import BACKBONES
 from musgenre.backbones.yamnet import AudioSetScores, YAMNet
 from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.core.errors import ConfigError, WeightsError
-from musgenre.features.yamnet import YAMNetLogMel
 from musgenre.models import serialization as weights
 from musgenre.models.network import GenreNetwork
 
-# The table of the model garden's yamnet.py: stride and output channels of its 14 layers.
+# From the table in the model garden's yamnet.py: stride and output channels of its 14 layers.
 STRIDES = (2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 CHANNELS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
-DEMO = "assets/demo.ogg"
 Weights = dict[str, np.ndarray]
 
 
 def _layers() -> Iterator[tuple[str, int, tuple[int, int, int, int]]]:
-    """Name, stride and shape of the kernel (as Keras has it) of each of the 27 convolutions."""
+    """Yields name, stride and shape of the kernel (in Keras) of each of the 27 convolutions."""
     yield "layer1/conv", 2, (3, 3, 1, 32)
     for index in range(1, 14):
         name, before = f"layer{index + 1}", CHANNELS[index - 1]
@@ -43,7 +38,7 @@ def _layers() -> Iterator[tuple[str, int, tuple[int, int, int, int]]]:
 
 
 def _key(layer: str, variable: str) -> str:
-    """Where Keras's ``save_weights`` puts a variable."""
+    """Returns the key of a variable in a file written by Keras's ``save_weights``."""
     return f"{layer}/{layer}/{variable}:0"
 
 
@@ -81,17 +76,17 @@ def write_h5(tmp_path: Path) -> Callable[[Weights], str]:
     return write
 
 
-def _same(pictures: np.ndarray, *, kernel: int, stride: int) -> np.ndarray:
-    """TensorFlow's padding "SAME", from its documentation: ``(batch, height, width, channels)``."""
+def _pad_same(images: np.ndarray, *, kernel: int, stride: int) -> np.ndarray:
+    """Pads ``(batch, height, width, channels)`` according to the documentation of TensorFlow's "SAME"."""
     pads = [(0, 0)]
-    for size in pictures.shape[1:3]:
+    for size in images.shape[1:3]:
         total = max(kernel - stride, 0) if size % stride == 0 else max(kernel - size % stride, 0)
         pads.append((total // 2, total - total // 2))
-    return np.pad(pictures, [*pads, (0, 0)])
+    return np.pad(images, [*pads, (0, 0)])
 
 
-def _convolve(pictures: np.ndarray, kernel: np.ndarray, *, stride: int, depthwise: bool) -> np.ndarray:
-    padded = _same(pictures, kernel=kernel.shape[0], stride=stride)
+def _convolve(images: np.ndarray, kernel: np.ndarray, *, stride: int, depthwise: bool) -> np.ndarray:
+    padded = _pad_same(images, kernel=kernel.shape[0], stride=stride)
     views = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape[:2], axis=(1, 2))[:, ::stride, ::stride]
     if depthwise:
         return np.einsum("nyxcij,ijc->nyxc", views, kernel[..., 0])
@@ -99,7 +94,7 @@ def _convolve(pictures: np.ndarray, kernel: np.ndarray, *, stride: int, depthwis
 
 
 def _embed(patches: np.ndarray, made: Weights) -> np.ndarray:
-    """YAMNet in numpy, from ``(batch, 96, 64)`` to ``(batch, 1024)``."""
+    """Computes YAMNet in NumPy, from ``(batch, 96, 64)`` to ``(batch, 1024)``."""
     values = patches[..., None].astype(np.float64)
     for layer, stride, _ in _layers():
         values = _convolve(values, made[_kernel_key(layer)], stride=stride, depthwise="depthwise" in layer)
@@ -126,7 +121,7 @@ class TestArchitecture:
             (3, 3, 1, shape[2]) if "depthwise" in layer else (*shape[:3], shape[3]) for layer, _, shape in _layers()
         ]
         assert shapes == expected
-        # Keras counts 3,751,369 with three numbers a channel of normalisation, which here are one bias, and the logits.
+        # Keras counts 3,751,369, with the logits and three values of normalisation per channel, here folded to a bias.
         channels = sum(layer.out_channels for layer in convolutions)
         logits = sum(p.numel() for p in AudioSetScores(weights=None).parameters())
         assert logits == 521 * 1025
@@ -147,7 +142,7 @@ class TestArchitecture:
         stages = YAMNet(weights=None).stages()
         assert [sum(isinstance(m, nn.Conv2d) for m in stage.modules()) for stage in stages] == [1, 2, 4, 4, 12, 4]
 
-    def test_the_first_patch_sees_no_zeros_before_it(self):
+    def test_stride_2_pads_at_the_end_only(self):
         """With stride 2, TensorFlow pads 96 x 64 with one row below and one column to the right."""
         stem = YAMNet(weights=None).stem
         layer = stem[1]
@@ -158,7 +153,7 @@ class TestArchitecture:
         assert output[-1, 0] == output[0, -1] == 6
         assert output[-1, -1] == 4
 
-    def test_stride_one_pads_all_round(self):
+    def test_stride_1_pads_on_all_sides(self):
         block = YAMNet(weights=None).stages()[1][0]
         nn.init.ones_(block[1].weight)
         output = block[:2](torch.ones(1, 32, 48, 32))[0, 0]
@@ -166,11 +161,11 @@ class TestArchitecture:
         assert output[0, 5] == output[5, 0] == 6
         assert output[5, 5] == 9
 
-    def test_the_same_in_training(self):
+    def test_training_mode_equals_evaluation_mode(self):
         backbone, feature = YAMNet(weights=None), torch.randn(2, 1, 64, 96)
         assert torch.equal(backbone.train()(feature), backbone.eval()(feature))
 
-    def test_random_weights_say_something(self):
+    def test_random_weights_give_distinct_embeddings(self):
         backbone = YAMNet(weights=None)
         assert not backbone.pretrained
         low, high = backbone(torch.randn(2, 1, 64, 96) - 3)
@@ -180,7 +175,7 @@ class TestArchitecture:
 
 class TestPatches:
     @pytest.mark.parametrize(("frames", "patches"), [(96, 1), (143, 1), (144, 2), (298, 5)])
-    def test_are_96_frames_every_48(self, frames, patches):
+    def test_patches_of_96_frames_every_48(self, frames, patches):
         backbone, feature = YAMNet(weights=None), torch.randn(2, 1, 64, frames)
         with torch.inference_mode():
             together = backbone.embed_patches(feature)
@@ -189,18 +184,18 @@ class TestPatches:
         torch.testing.assert_close(together, torch.stack(alone, dim=1), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(backbone(feature), together.mean(dim=1))
 
-    def test_batch_equals_one_by_one(self):
+    def test_batch_equals_single_inputs(self):
         backbone, features = YAMNet(weights=None), torch.randn(3, 1, 64, 150)
         with torch.inference_mode():
             alone = torch.cat([backbone(feature[None]) for feature in features])
             torch.testing.assert_close(backbone(features), alone, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize("shape", [(1, 1, 64, 95), (1, 1, 128, 96), (1, 3, 64, 96)])
-    def test_another_feature(self, shape):
+    def test_wrong_shape(self, shape):
         with pytest.raises(ConfigError, match="yamnet-logmel"):
             YAMNet(weights=None)(torch.zeros(shape))
 
-    def test_three_channels(self):
+    def test_number_of_channels_must_be_1(self):
         with pytest.raises(ConfigError, match="expects 1 channel, got 3"):
             YAMNet(in_channels=3, weights=None)
 
@@ -222,22 +217,24 @@ class TestKerasFile:
     def test_missing_tensors_are_named(self, keras_weights, write_h5):
         gone = _key("layer7/pointwise_conv/bn", "moving_mean")
         path = write_h5({name: values for name, values in keras_weights.items() if name != gone})
-        with pytest.raises(WeightsError, match="missing layer7/pointwise_conv/bn/moving_mean; misshapen nothing"):
+        with pytest.raises(WeightsError, match="missing layer7/pointwise_conv/bn/moving_mean; wrong shape nothing"):
             YAMNet(weights=path)
         AudioSetScores(weights=path)
 
-    def test_misshapen_tensors_are_named(self, keras_weights, write_h5):
+    def test_tensors_of_wrong_shape_are_named(self, keras_weights, write_h5):
         kernel, beta = _kernel_key("layer3/depthwise_conv"), _key("layer9/pointwise_conv/bn", "beta")
         path = write_h5(keras_weights | {kernel: np.zeros((5, 5, 64, 1)), beta: np.zeros(1)})
-        with pytest.raises(WeightsError, match="misshapen layer3/depthwise_conv/kernel, layer9/pointwise_conv/bn/beta"):
+        with pytest.raises(
+            WeightsError, match="wrong shape layer3/depthwise_conv/kernel, layer9/pointwise_conv/bn/beta"
+        ):
             YAMNet(weights=path)
 
-    def test_a_file_of_another_network(self, write_h5):
+    def test_file_of_another_network(self, write_h5):
         path = write_h5({"model_weights/dense/kernel:0": np.zeros((3, 3)), "layer1/conv/layer1/conv/kernel:0/x": [1.0]})
         with pytest.raises(WeightsError, match=r"missing layer1/conv/kernel, .* and 104 more.*storage\.googleapis"):
             YAMNet(weights=path)
 
-    def test_a_damaged_file(self, keras_weights, write_h5):
+    def test_damaged_file(self, keras_weights, write_h5):
         path = Path(write_h5(keras_weights))
         path.write_bytes(path.read_bytes()[:100_000])
         with pytest.raises(WeightsError, match="damaged"):
@@ -246,7 +243,7 @@ class TestKerasFile:
     def test_without_the_extra(self, keras_weights, write_h5, monkeypatch):
         path = write_h5(keras_weights)
         monkeypatch.setitem(sys.modules, "h5py", None)
-        with pytest.raises(WeightsError, match=r"needs h5py: pip install 'musgenre\[yamnet\]'"):
+        with pytest.raises(WeightsError, match=r"requires h5py: pip install 'musgenre\[yamnet\]'"):
             YAMNet(weights=path)
 
 
@@ -266,26 +263,26 @@ def _vector(builder: Any, tables: list[int]) -> int:
 
 
 def _tflite(tensors: list[tuple[str, np.ndarray, tuple[np.ndarray, np.ndarray, int] | None]]) -> bytes:
-    """A TFLite file of constants: name, values, and (scale, zero point, axis) where they are quantised."""
+    """Builds a TFLite file of constants: name, values, and (scale, zero point, axis) if quantised."""
     flatbuffers, tflite = pytest.importorskip("flatbuffers"), pytest.importorskip("tflite")
     kinds = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int8": 9}
     builder = flatbuffers.Builder(1 << 20)
     made, buffers = [], [_table(builder, "Buffer")]
-    for name, values, steps in tensors:
+    for name, values, quantisation in tensors:
         data = builder.CreateNumpyVector(np.frombuffer(values.tobytes(), np.uint8))
         buffers.append(_table(builder, "Buffer", Data=data))
         fields = {
             "Name": builder.CreateString(name),
             "Shape": builder.CreateNumpyVector(np.array(values.shape, np.int32)),
         }
-        if steps is not None:
-            scale = builder.CreateNumpyVector(steps[0].astype(np.float32))
-            zero = builder.CreateNumpyVector(steps[1].astype(np.int64))
+        if quantisation is not None:
+            scale = builder.CreateNumpyVector(quantisation[0].astype(np.float32))
+            zero = builder.CreateNumpyVector(quantisation[1].astype(np.int64))
             fields["Quantization"] = _table(
-                builder, "QuantizationParameters", Scale=scale, ZeroPoint=zero, QuantizedDimension=steps[2]
+                builder, "QuantizationParameters", Scale=scale, ZeroPoint=zero, QuantizedDimension=quantisation[2]
             )
         made.append(_table(builder, "Tensor", Buffer=len(buffers) - 1, Type=kinds[values.dtype.name], **fields))
-    # What is computed has no data, whatever its name.
+    # A computed tensor has no data.
     name = builder.CreateString("yamnet/layer1/conv/Relu")
     made.append(_table(builder, "Tensor", Name=name, Buffer=0))
     graphs = _vector(builder, [_table(builder, "SubGraph", Tensors=_vector(builder, made))])
@@ -296,20 +293,20 @@ def _tflite(tensors: list[tuple[str, np.ndarray, tuple[np.ndarray, np.ndarray, i
 
 
 def _quantised(made: Weights) -> tuple[list[Any], Weights]:
-    """Constants as a converter leaves them, normalisation folded, and what they mean, in Keras's layout."""
-    constants, meant = [], {}
+    """Returns quantised constants with folded normalisation, and the equivalent weights in Keras's layout."""
+    constants, equivalent = [], {}
     for layer, _, _ in _layers():
         beta, mean, variance = (made[_key(f"{layer}/bn", p)] for p in ("beta", "moving_mean", "moving_variance"))
         scale = 1 / np.sqrt(variance + 1e-4)
         kernel = made[_kernel_key(layer)] * (scale[:, None] if "depthwise" in layer else scale)
         kernel = kernel.transpose((3, 0, 1, 2))  # (1, 3, 3, channels), or (out, height, width, in)
         name = f"yamnet/{layer}/Conv2D"
-        if "pointwise" in layer:  # one step a channel
+        if "pointwise" in layer:  # one scale per channel
             step = np.abs(kernel).max(axis=(1, 2, 3)) / 127
             numbers = np.round(kernel / step[:, None, None, None]).astype(np.int8)
             constants.append((name, numbers, (step, np.zeros_like(step), 0)))
             kernel = numbers * step.astype(np.float32)[:, None, None, None]
-        elif "depthwise" in layer:  # one step for all, with a zero point
+        elif "depthwise" in layer:  # one scale and zero point for all channels
             low, high = kernel.min(), kernel.max()
             step, zero = (high - low) / 255, np.round(-low / (high - low) * 255)
             numbers = np.clip(np.round(kernel / step + zero), 0, 255).astype(np.uint8)
@@ -320,13 +317,13 @@ def _quantised(made: Weights) -> tuple[list[Any], Weights]:
             constants.append((name, kernel.astype(np.float16), None))
             kernel = kernel.astype(np.float16)
         constants.append((f"yamnet/{layer}/bn/FusedBatchNormV3", (beta - mean * scale).astype(np.float32), None))
-        meant[_kernel_key(layer)] = kernel.transpose((1, 2, 3, 0))
-        meant[_key(f"{layer}/bn", "beta")] = constants[-1][1]
-        meant[_key(f"{layer}/bn", "moving_mean")] = np.zeros_like(beta)
-        meant[_key(f"{layer}/bn", "moving_variance")] = np.full_like(beta, 1 - 1e-4)
+        equivalent[_kernel_key(layer)] = kernel.transpose((1, 2, 3, 0))
+        equivalent[_key(f"{layer}/bn", "beta")] = constants[-1][1]
+        equivalent[_key(f"{layer}/bn", "moving_mean")] = np.zeros_like(beta)
+        equivalent[_key(f"{layer}/bn", "moving_variance")] = np.full_like(beta, 1 - 1e-4)
     constants.append(("yamnet/dense/MatMul", made[_key("logits", "kernel")].T.copy(), None))
     constants.append(("yamnet/dense/BiasAdd/ReadVariableOp/resource", made[_key("logits", "bias")], None))
-    return constants, meant
+    return constants, equivalent
 
 
 class TestTFLiteFile:
@@ -335,10 +332,10 @@ class TestTFLiteFile:
         pytest.importorskip("tflite", reason="the extra musgenre[yamnet] is not installed")
 
     def test_equals_numpy(self, keras_weights, tmp_path, patches):
-        constants, meant = _quantised(keras_weights)
+        constants, equivalent = _quantised(keras_weights)
         path = tmp_path / "yamnet.tflite"
         path.write_bytes(_tflite(constants))
-        expected = _embed(patches, meant)
+        expected = _embed(patches, equivalent)
         with torch.inference_mode():
             embedding = YAMNet(weights=str(path))(_feature(patches))
         np.testing.assert_allclose(embedding.numpy(), expected, rtol=1e-3, atol=1e-4 * expected.max())
@@ -346,16 +343,16 @@ class TestTFLiteFile:
         np.testing.assert_array_equal(dense.weight.detach().numpy(), keras_weights[_key("logits", "kernel")].T)
         np.testing.assert_array_equal(dense.bias.detach().numpy(), keras_weights[_key("logits", "bias")])
 
-    def test_missing_and_misshapen_tensors_are_named(self, tmp_path, keras_weights):
+    def test_missing_tensors_and_wrong_shapes_are_named(self, tmp_path, keras_weights):
         constants, _ = _quantised(keras_weights)
         constants = [c for c in constants if c[0] != "yamnet/layer4/pointwise_conv/Conv2D"]
         constants[0] = (constants[0][0], np.zeros((32, 5, 5, 1), np.float32), None)
         (tmp_path / "yamnet.tflite").write_bytes(_tflite(constants))
-        with pytest.raises(WeightsError, match="missing layer4/pointwise_conv/kernel; misshapen layer1/conv/kernel"):
+        with pytest.raises(WeightsError, match="missing layer4/pointwise_conv/kernel; wrong shape layer1/conv/kernel"):
             YAMNet(weights=str(tmp_path / "yamnet.tflite"))
 
     @pytest.mark.parametrize("damage", ["cut", "garbled"])
-    def test_a_damaged_file(self, damage, tmp_path, keras_weights):
+    def test_damaged_file(self, damage, tmp_path, keras_weights):
         data = bytearray(_tflite(_quantised(keras_weights)[0][:8]))
         data = data[:40] if damage == "cut" else data[:8] + bytes(255 - byte for byte in data[8:])
         (tmp_path / "yamnet.tflite").write_bytes(data)
@@ -363,15 +360,15 @@ class TestTFLiteFile:
             YAMNet(weights=str(tmp_path / "yamnet.tflite"))
 
 
-class TestWrongFile:
+class TestInvalidFile:
     @pytest.mark.parametrize("make", [YAMNet, AudioSetScores])
     @pytest.mark.parametrize("name", ["yamnet.h5", "AudioSet", "."])
-    def test_none_there_says_what_to_do(self, make, name, tmp_path):
+    def test_missing_file(self, make, name, tmp_path):
         with pytest.raises(WeightsError, match=r"'audioset' .*storage\.googleapis\.com/audioset/yamnet\.h5.* or None"):
             make(weights=str(tmp_path / name))
 
     @pytest.mark.parametrize("content", [b"", b"RIFF", b"PK\x03\x04 some other format"])
-    def test_of_another_format(self, content, tmp_path):
+    def test_file_of_another_format(self, content, tmp_path):
         (tmp_path / "yamnet.h5").write_bytes(content)
         with pytest.raises(WeightsError, match="neither a Keras file"):
             YAMNet(weights=str(tmp_path / "yamnet.h5"))
@@ -379,26 +376,26 @@ class TestWrongFile:
 
 @pytest.fixture
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the official file is kept, which is not there, and an address for it where nobody answers."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{closed.getsockname()[1]}/yamnet.h5"
+    """Sets an empty cache and an unreachable URL of the official file, and returns its path in the cache."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/yamnet.h5"
     monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(yamnet_weights, "OFFICIAL_WEIGHTS", address)
+    monkeypatch.setattr(yamnet_weights, "OFFICIAL_WEIGHTS", url)
     return tmp_path / "cache" / "yamnet" / "yamnet.h5"
 
 
 class TestAudioset:
-    def test_is_the_official_file(self):
+    def test_url_of_the_official_file(self):
         assert yamnet_weights.OFFICIAL_WEIGHTS == "https://storage.googleapis.com/audioset/yamnet.h5"
         assert YAMNet.named_weights == ("audioset",)
 
-    def test_downloaded_once(self, keras_weights, write_h5, cached, monkeypatch):
-        path, asked = Path(write_h5(keras_weights)), []
+    def test_file_is_downloaded_once(self, keras_weights, write_h5, cached, monkeypatch):
+        path, requested = Path(write_h5(keras_weights)), []
 
         class Server(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                asked.append(self.path)
+                requested.append(self.path)
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(path.read_bytes())
@@ -407,43 +404,43 @@ class TestAudioset:
                 pass
 
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
             monkeypatch.setattr(yamnet_weights, "OFFICIAL_WEIGHTS", f"http://127.0.0.1:{server.server_port}/yamnet.h5")
             first, scores = YAMNet(), AudioSetScores()
             server.shutdown()
-        assert asked == ["/yamnet.h5"]
+        assert requested == ["/yamnet.h5"]
         assert cached.read_bytes() == path.read_bytes()
         for ours, theirs in ((first, YAMNet(weights=str(path))), (scores, AudioSetScores(weights=str(path)))):
             torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
 
     @pytest.mark.parametrize("make", [YAMNet, AudioSetScores])
-    def test_offline_says_exactly_what_to_do(self, make, cached):
+    def test_offline_error_names_alternatives(self, make, cached):
         with pytest.raises(WeightsError) as caught:
             make()
-        told = str(caught.value)
-        named = (
+        message = str(caught.value)
+        for part in (
             yamnet_weights.OFFICIAL_WEIGHTS,
             "on another machine",
             f"'{cached}'",
             '{"weights": "path/to/yamnet.h5"}',
-        )
-        for said in (*named, 'backbone_weights="path/to/yamnet.h5"'):
-            assert said in told
+            'backbone_weights="path/to/yamnet.h5"',
+        ):
+            assert part in message
 
-    def test_put_there_by_hand(self, keras_weights, write_h5, cached):
+    def test_file_copied_into_the_cache(self, keras_weights, write_h5, cached):
         cached.parent.mkdir(parents=True)
         Path(write_h5(keras_weights)).rename(cached)
         assert YAMNet().pretrained
 
-    def test_a_damaged_copy_says_to_remove_it(self, cached):
+    def test_damaged_file_in_cache(self, cached):
         cached.parent.mkdir(parents=True)
         cached.write_bytes(b"\x89HDF\r\n\x1a\n and no more")
         pytest.importorskip("h5py", reason="the extra musgenre[yamnet] is not installed")
         with pytest.raises(WeightsError, match=rf"'{cached}' is damaged.*remove it so that it is downloaded again"):
             YAMNet()
 
-    def test_a_head_on_it(self, keras_weights, write_h5, cached, tmp_path):
-        """A model that names its backbone's weights holds a few kilobytes, and gives the same predictions."""
+    def test_saved_head(self, keras_weights, write_h5, cached, tmp_path):
+        """A model that names the weights of its backbone takes a few kilobytes and gives the same predictions."""
         path = write_h5(keras_weights)
         config = _config(1.0, weights="audioset")
         network = GenreNetwork.from_config(_config(1.0, weights=path), pretrained=True).eval()
@@ -454,12 +451,12 @@ class TestAudioset:
         classifier = musgenre.GenreClassifier.from_pretrained(tmp_path / "head", backbone_weights=Path(path))
         cached.parent.mkdir(parents=True, exist_ok=True)
         Path(path).rename(cached)
-        kept = musgenre.GenreClassifier.from_pretrained(tmp_path / "head")
+        reloaded = musgenre.GenreClassifier.from_pretrained(tmp_path / "head")
         waveforms = torch.randn(2, 16_000)
         with torch.inference_mode():
-            for loaded in (classifier, kept):
+            for loaded in (classifier, reloaded):
                 assert torch.equal(loaded.network(waveforms), network(waveforms))
-        assert kept.config == config
+        assert reloaded.config == config
 
 
 def _config(window_seconds: float, **options: Any) -> ModelConfig:
@@ -469,13 +466,13 @@ def _config(window_seconds: float, **options: Any) -> ModelConfig:
     )
 
 
-class TestInANetwork:
+class TestGenreNetwork:
     @pytest.mark.parametrize("seconds", [0.975, 1.5, 3.0])
-    def test_windows(self, seconds):
+    def test_window_lengths(self, seconds):
         network = GenreNetwork.from_config(_config(seconds))
         assert network(torch.randn(2, round(seconds * 16_000))).shape == (2, 2)
 
-    def test_too_short_a_window(self):
+    def test_window_too_short(self):
         with pytest.raises(ConfigError, match="at least 64 × 96, but the feature 'yamnet-logmel' gives 1 of 64 × 95"):
             GenreNetwork.from_config(_config(0.97))
 
@@ -485,7 +482,7 @@ class TestInANetwork:
         assert network.backbone.pretrained
         assert BACKBONES.get("yamnet").default_feature == "yamnet-logmel"
 
-    def test_saved_model_needs_no_file(self, keras_weights, write_h5, tmp_path):
+    def test_saved_model_includes_the_weights(self, keras_weights, write_h5, tmp_path):
         path = write_h5(keras_weights)
         config = _config(1.0, weights=path)
         network = GenreNetwork.from_config(config, pretrained=True).eval()
@@ -496,94 +493,3 @@ class TestInANetwork:
         waveforms = torch.randn(2, 16_000)
         with torch.inference_mode():
             assert torch.equal(other.eval()(waveforms), network(waveforms))
-
-
-class Interpreter:
-    """The TFLite interpreter on the file that an environment variable names."""
-
-    def __init__(self, path: str) -> None:
-        reading = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed")
-        pytest.importorskip("tflite", reason="the extra musgenre[yamnet] is not installed")
-        self.path = path
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the memory that keeping every tensor takes
-            self.model = reading.Interpreter(path, num_threads=1, experimental_preserve_all_tensors=True)
-        self.model.allocate_tensors()
-        tensors = {tensor["name"]: tensor["index"] for tensor in self.model.get_tensor_details()}
-        pooled = next(index for name, index in tensors.items() if name.endswith("global_average_pooling2d/Mean"))
-        scores, mel = (output["index"] for output in self.model.get_output_details())
-        self.outputs = (mel, pooled, scores)
-
-    def __call__(self, waveform: np.ndarray) -> list[np.ndarray]:
-        """Log-mel ``(96, 64)``, embedding ``(1024,)`` and scores ``(521,)`` of 15,600 samples."""
-        self.model.set_tensor(self.model.get_input_details()[0]["index"], waveform[None])
-        self.model.invoke()
-        return [self.model.get_tensor(index).squeeze().copy() for index in self.outputs]
-
-
-@pytest.fixture(scope="module")
-def interpreter() -> Interpreter:
-    path = os.environ.get("MUSGENRE_TEST_YAMNET")
-    if not path:
-        pytest.skip("MUSGENRE_TEST_YAMNET names no TFLite file of YAMNet")
-    return Interpreter(path)
-
-
-@pytest.fixture(scope="module")
-def excerpts() -> list[np.ndarray]:
-    """0.975 s each: of real music where there is some, else of the piece that comes with the package."""
-    folder = os.environ.get("MUSGENRE_TEST_GTZAN")
-    paths = sorted(Path(folder).glob("*/*.flac"))[::29] if folder else [Path(musgenre.__file__).parent / DEMO]
-    songs = [load(path, sample_rate=16_000) for path in paths]
-    return [
-        song[start : start + 15_600]
-        for song in songs
-        for start in range(0, min(len(song) - 15_600, 60_000) + 1, 30_000)
-    ]
-
-
-def _rounded(values: torch.Tensor) -> torch.Tensor:
-    """Rounds each row to 8 bits over its range, as the interpreter does before it multiplies by 8-bit numbers."""
-    low, high = values.amin(dim=-1, keepdim=True).clamp(max=0), values.amax(dim=-1, keepdim=True).clamp(min=0)
-    step = ((high - low) / 255).clamp(min=1e-30)
-    zero = torch.round(-128 - low / step)
-    return (torch.round(values / step + zero).clamp(-128, 127) - zero) * step
-
-
-def _rounded_matrix(matrix: torch.Tensor) -> torch.Tensor:
-    step = matrix.abs().max() / 127
-    return torch.round(matrix / step) * step
-
-
-def _log_mel_in_8_bits(waveform: np.ndarray) -> torch.Tensor:
-    """The feature's own constants, with the interpreter's rounding; ``(64, 96)``."""
-    feature, samples = YAMNetLogMel(sample_rate=16_000), torch.from_numpy(waveform).double()
-    frames = nn.functional.pad(samples.unfold(0, 400, 160) * feature.window(samples), (56, 56))
-    angle = 2 * torch.pi / 512 * torch.outer(torch.arange(257.0).double(), torch.arange(512.0).double())
-    real, imaginary = (_rounded(frames) @ _rounded_matrix(wave).T for wave in (angle.cos(), angle.sin()))
-    magnitude = _rounded((real.square() + imaginary.square()).sqrt())
-    return (magnitude @ _rounded_matrix(feature.filterbank(samples)).T + 0.001).log().T.float()
-
-
-class TestAgainstTheInterpreter:
-    """Its arithmetic is 8-bit, in the spectrogram too, where quiet bands beside loud ones drown in the rounding."""
-
-    def test_embeddings_and_scores(self, interpreter, excerpts):
-        backbone, head = YAMNet(weights=interpreter.path), AudioSetScores(weights=interpreter.path)
-        for excerpt in excerpts:
-            mel, expected, scores = interpreter(excerpt)
-            with torch.inference_mode():
-                embedding = backbone(_feature(mel[None]))
-                difference = np.abs(head(embedding)[0].numpy() - scores).max()
-            assert torch.cosine_similarity(embedding[0], torch.from_numpy(expected), dim=0) >= 0.99
-            assert difference <= 0.03
-
-    def test_feature_but_for_the_rounding(self, interpreter, excerpts):
-        backbone = YAMNet(weights=interpreter.path)
-        for excerpt in excerpts:
-            mel, expected, _ = interpreter(excerpt)
-            ours = _log_mel_in_8_bits(excerpt)
-            assert np.abs(ours.numpy() - mel.T).mean() < 1e-3
-            with torch.inference_mode():
-                embedding = backbone(ours[None, None])
-            assert torch.cosine_similarity(embedding[0], torch.from_numpy(expected), dim=0) >= 0.99

@@ -1,4 +1,4 @@
-"""``evaluate`` and ``cross-validate`` as a person calls them, in this process; what they train is known."""
+"""``musgenre evaluate`` and ``musgenre cross-validate``, in this process and with a fake classifier."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import musgenre
-from musgenre.cli.evaluate import _faultless
+from musgenre.cli.evaluate import _without_faults
 from musgenre.cli.main import app
 from musgenre.core.config import Prediction, Windows
 from musgenre.core.errors import DatasetError, ParameterError
@@ -20,8 +20,8 @@ from musgenre.evaluation import CrossValidationReport, EvaluationReport, cross_v
 from musgenre.metrics import track_probabilities
 
 
-class Fake:
-    """Says "drone" of every song."""
+class FakeClassifier:
+    """Predicts "drone" for every song."""
 
     labels = ("drone", "hiss")
     config = SimpleNamespace(name="fake", split=None)
@@ -34,21 +34,21 @@ class Fake:
 
 @pytest.fixture(autouse=True)
 def calls(monkeypatch):
-    """What was trained; every model that is named or trained is the same."""
-    made = []
+    """Calls of ``finetune``; every loaded or trained model is a fake."""
+    calls = []
 
     def finetune(train, **options):
-        made.append((train, options))
-        return SimpleNamespace(classifier=Fake())
+        calls.append((train, options))
+        return SimpleNamespace(classifier=FakeClassifier())
 
     monkeypatch.setattr(cross_validation, "finetune", finetune)
-    monkeypatch.setattr(musgenre.models.classifier.GenreClassifier, "from_pretrained", lambda _: Fake())
-    return made
+    monkeypatch.setattr(musgenre.models.classifier.GenreClassifier, "from_pretrained", lambda _: FakeClassifier())
+    return calls
 
 
 @pytest.fixture(scope="module")
 def grouped(genre_folder, tmp_path_factory):
-    """The four artists of a folder; each made two songs of one genre."""
+    """CSV file with four artists, who have two songs of one genre each."""
     path = tmp_path_factory.mktemp("groups") / "groups.csv"
     rows = [f"{genre}/{n}.wav,{genre} {n // 2}" for genre in ("drone", "hiss") for n in range(4)]
     path.write_text("\n".join(["track,group", *rows]))
@@ -56,26 +56,26 @@ def grouped(genre_folder, tmp_path_factory):
 
 
 def call(*arguments):
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done.stdout
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 class TestEvaluate:
-    def test_what_was_trained_on_is_refused_or_marked(self, genre_folder, tmp_path):
+    def test_training_data_is_refused_or_marked_as_leaky(self, genre_folder, tmp_path):
         with pytest.raises(DatasetError, match=r"track drone/0\.wav"):
             call("evaluate", "model", genre_folder, "--trained-on", genre_folder)
         files = ("--json", tmp_path / "report.json", "--plot", tmp_path / "report.png")
-        told = call("evaluate", "model", genre_folder, "--trained-on", genre_folder, "--allow-leakage", *files)
-        assert told.startswith("# fake on genres")
-        assert told.splitlines()[0].endswith("(leaky)")
-        assert "**Leaky" in told
+        printed = call("evaluate", "model", genre_folder, "--trained-on", genre_folder, "--allow-leakage", *files)
+        assert printed.startswith("# fake on genres")
+        assert printed.splitlines()[0].endswith("(leaky)")
+        assert "**Leaky" in printed
         assert json.loads((tmp_path / "report.json").read_text())["leaky"] is True
         assert EvaluationReport.load(tmp_path / "report.json").accuracy == 0.5
 
-    def test_artists_and_recordings_are_compared_across_folders(self, genre_folder, grouped, tmp_path):
+    def test_groups_and_recordings_are_compared_across_folders(self, genre_folder, grouped, tmp_path):
         other = tmp_path / "other"
         for genre in ("drone", "hiss"):
             (other / genre).mkdir(parents=True)
@@ -88,7 +88,7 @@ class TestEvaluate:
             call("evaluate", "model", genre_folder, "--trained-on", other, *groups)
 
     @pytest.mark.parametrize("option", [("--allow-leakage",), ("--trained-groups", "groups.csv")])
-    def test_what_needs_the_training_set_says_so(self, genre_folder, option):
+    def test_options_that_require_the_training_set(self, genre_folder, option):
         with pytest.raises(ParameterError, match="--trained-on"):
             call("evaluate", "model", genre_folder, *option)
 
@@ -96,29 +96,29 @@ class TestEvaluate:
 class TestCrossValidate:
     def test_seeds_folds_and_recipe(self, genre_folder, grouped, tmp_path, calls):
         options = ("--folds", 2, "--seeds", 2, "--groups", grouped, "--recipe", "vgg16-slim")
-        told = call("cross-validate", genre_folder, "--output", tmp_path, *options)
+        printed = call("cross-validate", genre_folder, "--output", tmp_path, *options)
         report = CrossValidationReport.load(tmp_path / "report.json")
-        assert told.strip() == report.to_markdown().strip()
+        assert printed.strip() == report.to_markdown().strip()
         assert report.seeds == (0, 1)
         assert [options["config"].seed for _, options in calls] == [0, 0, 1, 1]
         assert report.title.endswith(": 2 folds, grouped by artist")
         assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
 
-    def test_a_leak_is_refused_or_marked(self, genre_folder, grouped, tmp_path, calls):
+    def test_leakage_is_refused_or_marked(self, genre_folder, grouped, tmp_path, calls):
         options = ("--folds", 2, "--groups", grouped, "--apart", "none", "--output", tmp_path)
         with pytest.raises(DatasetError, match=r"group .* on both sides"):
             call("cross-validate", genre_folder, *options)
         assert calls == []
-        told = call("cross-validate", genre_folder, *options, "--allow-leakage")
-        assert told.splitlines()[0].endswith(": 2 folds (leaky)")
+        printed = call("cross-validate", genre_folder, *options, "--allow-leakage")
+        assert printed.splitlines()[0].endswith(": 2 folds (leaky)")
         assert CrossValidationReport.load(tmp_path / "report.json").leaky
 
     def test_jobs_reach_joblib(self, genre_folder, tmp_path, monkeypatch):
-        asked = []
+        n_jobs_values = []
 
         class Parallel:
             def __init__(self, *, n_jobs):
-                asked.append(n_jobs)
+                n_jobs_values.append(n_jobs)
 
             def __call__(self, tasks):
                 return [arguments[0].run() for _, arguments, _ in tasks]
@@ -126,17 +126,17 @@ class TestCrossValidate:
         monkeypatch.setattr(cross_validation.joblib, "Parallel", Parallel)
         call("cross-validate", genre_folder, "--output", tmp_path, "--folds", 2, "--jobs", 3)
         call("cross-validate", genre_folder, "--output", tmp_path / "all", "--folds", 2, "--jobs", -1)
-        assert asked == [3, -1]
+        assert n_jobs_values == [3, -1]
 
-    def test_tracks_with_a_known_fault_are_left_out(self):
+    def test_tracks_with_a_known_fault_are_removed(self):
         faults = (None, "repeated", None, "distorted")
         tracks = [Track(str(n), f"{n}.wav", "rock", None, 1.0, fault) for n, fault in enumerate(faults)]
         missing = [MissingTrack("gone", "no file")]
         data = TrackDataset(tracks, labels=["rock"], name="GTZAN", split="all", missing=missing)
-        kept = _faultless(data)
-        assert [track.id for track in kept] == ["0", "2"]
-        assert kept.split == "all, without known faults"
-        assert [track.id for track in kept.missing] == ["gone"]
+        faultless = _without_faults(data)
+        assert [track.id for track in faultless] == ["0", "2"]
+        assert faultless.split == "all, without known faults"
+        assert [track.id for track in faultless.missing] == ["gone"]
 
-    def test_a_folder_keeps_its_name(self, genre_folder):
-        assert repr(_faultless(AudioFolder(genre_folder))) == repr(AudioFolder(genre_folder))
+    def test_dataset_without_faults_is_unchanged(self, genre_folder):
+        assert repr(_without_faults(AudioFolder(genre_folder))) == repr(AudioFolder(genre_folder))

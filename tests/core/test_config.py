@@ -64,18 +64,18 @@ class TestRoundTrip:
         assert isinstance(back.labels, tuple)
         assert isinstance(back.hidden, tuple)
 
-    def test_whole_numbers_are_numbers(self):
+    def test_integers_are_accepted_as_floats(self):
         spec = from_dict(AudioSpec, {"window_seconds": 3, "hop_seconds": 1})
         assert spec == AudioSpec(window_seconds=3.0, hop_seconds=1.0)
         assert isinstance(spec.window_seconds, float)
 
-    def test_defaults_may_be_left_out(self):
+    def test_defaults_are_optional(self):
         pairs = to_dict(PLAIN)
         for name in ("hidden", "dropout", "split", "scores", "library_version", "format_version"):
             del pairs[name]
         assert from_dict(ModelConfig, pairs) == dataclasses.replace(PLAIN, hidden=())
 
-    def test_reading_does_not_change_what_is_read(self):
+    def test_from_dict_does_not_modify_its_input(self):
         pairs = to_dict(PLAIN)
         from_dict(ModelConfig, pairs)
         assert pairs == to_dict(PLAIN)
@@ -105,7 +105,7 @@ class TestStrictReading:
         with pytest.raises(ConfigError, match=f'missing value for field "{name}"'):
             from_dict(ModelConfig, pairs)
 
-    def test_missing_key_further_in(self):
+    def test_missing_nested_key(self):
         with pytest.raises(ConfigError, match=r'missing value for field "backbone\.name"'):
             from_dict(ModelConfig, _with(backbone={"options": {}}))
 
@@ -149,8 +149,8 @@ class TestStrictReading:
     @pytest.mark.parametrize(
         ("changes", "named"),
         [
-            ({"labels": ["jazz"]}, "at least two labels"),
-            ({"labels": ["jazz", "rock", "jazz"]}, "each once"),
+            ({"labels": ["jazz"]}, "at least two distinct labels"),
+            ({"labels": ["jazz", "rock", "jazz"]}, "distinct"),
             ({"hidden": [64, 0]}, "hidden"),
             ({"dropout": 1}, "dropout"),
             ({"dropout": -0.1}, "dropout"),
@@ -170,17 +170,17 @@ class TestStrictReading:
             from_dict(ModelConfig, _with(**changes))
 
     @pytest.mark.parametrize("data", [None, [], "AudioSpec", 3, True])
-    def test_no_object(self, data):
+    def test_not_a_dict(self, data):
         with pytest.raises(ConfigError, match="AudioSpec: expected an object"):
             from_dict(AudioSpec, data)
 
     @SETTINGS
     @given(data=st.dictionaries(st.sampled_from([*to_dict(PLAIN), "other"]), json_values))
-    def test_whatever_comes_is_read_or_refused(self, data):
+    def test_random_input_is_read_or_raises_config_error(self, data):
         try:
             assert isinstance(from_dict(ModelConfig, data), ModelConfig)
         except ConfigError as error:
-            assert isinstance(error, ValueError)  # noqa: PT017 - both outcomes are right, other errors are not
+            assert isinstance(error, ValueError)  # noqa: PT017 - both outcomes are valid
 
 
 class TestAudioSpec:
@@ -201,7 +201,7 @@ class TestAudioSpec:
             AudioSpec().sample_rate = 8000
 
 
-def test_component_of_a_name():
+def test_component_from_name():
     assert Component.of("vgg16") == Component("vgg16", {})
     component = Component("vgg16", {"top": "pool"})
     assert Component.of(component) is component
@@ -218,7 +218,7 @@ class TestPrediction:
         values=st.lists(st.floats(0, 1), min_size=1, max_size=12),
         count=st.integers(1, 15),
     )
-    def test_top_is_the_sorted_beginning(self, values, count):
+    def test_top_returns_the_largest_in_descending_order(self, values, count):
         prediction = _prediction({f"genre {index}": value for index, value in enumerate(values)})
         top = prediction.top(count)
         assert len(top) == min(count, len(values))
@@ -227,7 +227,7 @@ class TestPrediction:
         assert (prediction.label, prediction.probability) == top[0]
         assert prediction.probability == max(values)
 
-    def test_of_equals_the_first_in_label_order(self):
+    def test_ties_are_resolved_by_label_order(self):
         prediction = _prediction({"rock": 0.4, "blues": 0.2, "jazz": 0.4})
         assert prediction.label == "rock"
         assert prediction.top(2) == [("rock", 0.4), ("jazz", 0.4)]
@@ -237,7 +237,7 @@ class TestPrediction:
         with pytest.raises(ParameterError, match=f"at least 1, not {count}"):
             _prediction({"rock": 1.0}).top(count)
 
-    def test_as_json(self):
+    def test_to_dict_is_json_compatible(self):
         prediction = _prediction({"rock": 0.25, "jazz": 0.75})
         assert json.loads(json.dumps(prediction.to_dict())) == {
             "path": "song.wav",
@@ -250,6 +250,6 @@ class TestPrediction:
 
 
 @pytest.mark.parametrize("error", [ParameterError, ConfigError])
-def test_errors_keep_their_built_in_meaning(error):
+def test_errors_derive_from_built_in_exceptions(error):
     assert issubclass(error, ValueError)
     assert issubclass(error, MusgenreError)

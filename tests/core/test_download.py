@@ -21,10 +21,10 @@ CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
 class _Server(http.server.BaseHTTPRequestHandler):
     """Answers ``/file`` with the content, ``/cut`` with half of it, and anything else with 404."""
 
-    asked: list[str]
+    requested: list[str]
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        self.requested.append(self.path)
         if self.path not in ("/file", "/cut"):
             self.send_error(404)
             return
@@ -41,17 +41,17 @@ class _Server(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def asked() -> list[str]:
-    """What the server was asked for."""
+def requested() -> list[str]:
+    """The paths that the server received."""
     return []
 
 
 @pytest.fixture
-def address(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def address(requested: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    handler = type("Server", (_Server,), {"asked": asked})
+    handler = type("Server", (_Server,), {"requested": requested})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
@@ -62,24 +62,24 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def _files(folder: Path) -> list[str]:
-    """Everything below a folder but the locks."""
-    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+def _files(directory: Path) -> list[str]:
+    """All files below a directory except lock files."""
+    return sorted(path.name for path in directory.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
 class TestCacheDirectory:
-    def test_where_the_variable_says(self, cache):
+    def test_environment_variable(self, cache):
         assert cache_directory() == cache
         assert cache_directory("a", "b.h5") == cache / "a" / "b.h5"
         assert not cache.exists()
 
-    def test_at_home(self, monkeypatch, tmp_path):
+    def test_tilde_is_expanded(self, monkeypatch, tmp_path):
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("MUSGENRE_CACHE", "~/mine")
         assert cache_directory("a") == tmp_path / "mine" / "a"
 
     @pytest.mark.parametrize("value", [None, ""])
-    def test_else_where_the_system_keeps_caches(self, monkeypatch, value):
+    def test_default_is_the_systems_cache_directory(self, monkeypatch, value):
         monkeypatch.delenv("MUSGENRE_CACHE", raising=False)
         if value is not None:
             monkeypatch.setenv("MUSGENRE_CACHE", value)
@@ -88,42 +88,42 @@ class TestCacheDirectory:
 
 class TestFetch:
     @pytest.mark.parametrize("sha256", [None, CHECKSUM, CHECKSUM.upper()], ids=["none", "small letters", "capitals"])
-    def test_once(self, address, cache, asked, sha256):
+    def test_downloads_once(self, address, cache, requested, sha256):
         for _ in range(3):
             path = fetch(f"{address}/file", "net", "weights.h5", sha256=sha256)
             assert path == cache / "net" / "weights.h5"
             assert path.read_bytes() == CONTENT
-        assert asked == ["/file"]
+        assert requested == ["/file"]
         assert _files(cache) == ["weights.h5"]
 
-    def test_what_is_there_needs_no_network(self, cache):
+    def test_an_existing_file_needs_no_network(self, cache):
         (cache / "net").mkdir(parents=True)
         (cache / "net" / "weights.h5").write_bytes(CONTENT)
         for sha256 in (None, CHECKSUM):
-            assert fetch(_nowhere(), "net", "weights.h5", sha256=sha256) == cache / "net" / "weights.h5"
+            assert fetch(_unreachable_url(), "net", "weights.h5", sha256=sha256) == cache / "net" / "weights.h5"
 
     @pytest.mark.parametrize(("page", "reason"), [("/other", "404"), ("/cut", "IncompleteRead|Connection broken")])
-    def test_a_failure_leaves_nothing(self, address, cache, page, reason):
+    def test_a_failed_download_leaves_no_file(self, address, cache, page, reason):
         with pytest.raises(WeightsError, match=reason) as caught:
             fetch(address + page, "net", "weights.h5", sha256=None)
         assert isinstance(caught.value, OSError)
         assert _files(cache) == []
         assert fetch(f"{address}/file", "net", "weights.h5", sha256=None).read_bytes() == CONTENT
 
-    def test_unreachable_says_what_to_do(self, cache):
-        address = _nowhere()
+    def test_message_for_an_unreachable_server(self, cache):
+        address = _unreachable_url()
         with pytest.raises(WeightsError) as caught:
             fetch(address, "net", "weights.h5", sha256=None)
-        for said in (address, "on another machine", f"put it at '{cache / 'net' / 'weights.h5'}'"):
-            assert said in str(caught.value)
+        for part in (address, "on another machine", f"put it at '{cache / 'net' / 'weights.h5'}'"):
+            assert part in str(caught.value)
         assert "\n" not in str(caught.value)
 
-    def test_wrong_bytes(self, address, cache):
+    def test_wrong_checksum(self, address, cache):
         with pytest.raises(WeightsError, match=f"does not match.*{CHECKSUM}"):
             fetch(f"{address}/file", "net", "weights.h5", sha256="0" * 64)
         assert _files(cache) == []
 
-    def test_wrong_bytes_in_the_cache_are_replaced_by_right_ones_only(self, address, cache):
+    def test_a_cached_file_is_replaced_only_by_the_right_one(self, address, cache):
         path = cache / "weights.h5"
         cache.mkdir()
         path.write_bytes(b"older")
@@ -132,13 +132,13 @@ class TestFetch:
         assert path.read_bytes() == b"older"
         assert fetch(f"{address}/file", "weights.h5", sha256=CHECKSUM).read_bytes() == CONTENT
 
-    def test_a_cache_that_cannot_be_written(self, address, cache):
+    def test_unwritable_cache(self, address, cache):
         cache.write_text("a file where the directory should be")
         with pytest.raises(WeightsError, match="put it at"):
             fetch(f"{address}/file", "net", "weights.h5", sha256=None)
 
 
-def _nowhere() -> str:
+def _unreachable_url() -> str:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{closed.getsockname()[1]}/file"

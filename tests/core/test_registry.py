@@ -23,23 +23,23 @@ def registry() -> Registry[float]:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Puts a distribution with entry points on the path, as pip would; returns its module's name."""
+    """Installs a distribution with entry points on the path and returns its module's name."""
 
     def make(source: str, *, project: str = "shape-pack", name: str = "square", attribute: str = "square") -> str:
         module = f"musgenre_tests_plugin_{next(_numbers)}"
         site = tmp_path / project
-        facts = site / f"{project.replace('-', '_')}-1.0.dist-info"
-        facts.mkdir(parents=True)
+        info = site / f"{project.replace('-', '_')}-1.0.dist-info"
+        info.mkdir(parents=True)
         (site / f"{module}.py").write_text(source)
-        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n")
-        (facts / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {module}:{attribute}\n")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {module}:{attribute}\n")
         monkeypatch.syspath_prepend(site)
         return module
 
     return make
 
 
-class TestThreeWaysOneLookUp:
+class TestLookup:
     def test_built_in(self):
         registry = Registry("x", group=GROUP, builtins={"spec": "musgenre.core.registry:Entry"}, positional=3)
         assert registry.get("spec") is Entry
@@ -57,7 +57,7 @@ class TestThreeWaysOneLookUp:
         install(GOOD)
         assert registry.build("square", {"side": 3, "times": 2}) == 18
 
-    def test_entries_say_where_each_comes_from(self, registry, install):
+    def test_entries_have_origin_and_target(self, registry, install):
         module = install(GOOD)
 
         @registry.register("mine")
@@ -79,12 +79,12 @@ class TestThreeWaysOneLookUp:
         assert "circle" not in registry
         assert 3 not in registry
 
-    def test_two_registries_keep_apart(self, registry):
+    def test_registries_are_independent(self, registry):
         registry.register("square")(lambda *, side: side)
         assert "square" not in Registry("shape", group=GROUP, builtins={})
 
     @pytest.mark.parametrize("nameless", [functools.partial(lambda *, side, times: side, times=2), None])
-    def test_factories_without_a_name_can_be_listed(self, registry, nameless):
+    def test_factories_without_qualname_are_listed(self, registry, nameless):
         class Maker:
             def __call__(self, *, side):
                 return side
@@ -94,7 +94,7 @@ class TestThreeWaysOneLookUp:
         assert entry.target.endswith("partial" if nameless else "Maker")
         assert registry.build("nameless", {"side": 2}) == 2
 
-    def test_what_was_registered_here_goes_before_an_announcement(self, registry, install):
+    def test_registered_factories_precede_entry_points(self, registry, install):
         install(GOOD)
         registry.register("square")(lambda *, side: "mine")
         assert registry.build("square", {"side": 1}) == "mine"
@@ -111,16 +111,16 @@ class TestListing:
             registry.get("another")
         assert module not in sys.modules
 
-    def test_only_what_is_asked_for_is_imported(self, registry, install):
+    def test_get_imports_only_the_requested_plugin(self, registry, install):
         other = install(GOOD, project="other-pack", name="other")
-        asked = install(GOOD)
+        requested = install(GOOD)
         registry.get("square")
-        assert asked in sys.modules
+        assert requested in sys.modules
         assert other not in sys.modules
 
 
-class TestPluginThatFails:
-    def test_fails_when_asked_for_and_not_before(self, registry, install):
+class TestBrokenPlugins:
+    def test_fails_only_when_requested(self, registry, install):
         module = install("raise RuntimeError('no GPU here')\n")
         registry.register("fine")(lambda *, side: side)
         assert registry.build("fine", {"side": 1}) == 1
@@ -144,7 +144,7 @@ class TestPluginThatFails:
             registry.get("square")
         assert isinstance(caught.value.__cause__, cause)
 
-    def test_announced_twice(self, registry, install):
+    def test_declared_by_two_packages(self, registry, install):
         first = install(GOOD, project="first-pack")
         second = install(GOOD, project="second-pack")
         with pytest.raises(PluginError, match=r"declared by .*: uninstall one") as caught:
@@ -154,7 +154,7 @@ class TestPluginThatFails:
         assert not {first, second} & set(sys.modules)
         assert [entry.origin for entry in registry.entries() if entry.name == "square"] == ["first-pack", "second-pack"]
 
-    def test_announced_under_the_name_of_a_built_in(self, registry, install):
+    def test_declared_under_a_built_in_name(self, registry, install):
         install(GOOD, name="root")
         with pytest.raises(PluginError, match="declared by musgenre and shape-pack"):
             registry.get("root")
@@ -175,7 +175,7 @@ class TestPluginThatFails:
 
 
 class TestUnknownName:
-    def test_close_matches_and_all(self, registry):
+    def test_suggestion_and_available_names(self, registry):
         registry.register("square")(lambda *, side: side)
         with pytest.raises(UnknownNameError) as caught:
             registry.get("squar")
@@ -183,12 +183,12 @@ class TestUnknownName:
         assert str(caught.value) == expected
         assert isinstance(caught.value, LookupError)
 
-    def test_an_announced_name_is_close_as_well(self, registry, install):
+    def test_suggests_names_of_entry_points(self, registry, install):
         install(GOOD)
         with pytest.raises(UnknownNameError, match="Did you mean 'square'"):
             registry.build("Square", {"side": 1})
 
-    def test_nothing_close(self, registry):
+    def test_no_suggestion(self, registry):
         with pytest.raises(UnknownNameError) as caught:
             registry.get("zzz")
         assert "Did you mean" not in str(caught.value)
@@ -226,19 +226,19 @@ class TestOptions:
 
 
 class TestRegistering:
-    def test_again_replaces(self, registry):
+    def test_registering_again_replaces(self, registry):
         registry.register("square")(lambda *, side: "first")
         registry.register("square")(lambda *, side: "second")
         assert registry.build("square", {"side": 1}) == "second"
         assert registry.names().count("square") == 1
 
-    def test_a_refused_factory_leaves_the_earlier_one(self, registry):
+    def test_an_invalid_factory_does_not_replace(self, registry):
         registry.register("square")(lambda *, side: "first")
         with pytest.raises(PluginError):
             registry.register("square")(lambda side: "second")
         assert registry.build("square", {"side": 1}) == "first"
 
-    def test_built_in_stays(self, registry):
+    def test_built_in_names_are_reserved(self, registry):
         with pytest.raises(ParameterError, match="'root' is a built-in shape"):
             registry.register("root")
 
@@ -262,7 +262,7 @@ class TestRegistering:
             registry.register("square")(factory)
         assert "square" not in registry
 
-    def test_a_class(self, registry):
+    def test_class_as_factory(self, registry):
         class Square:
             def __init__(self, *, side):
                 self.side = side
@@ -270,7 +270,7 @@ class TestRegistering:
         registry.register("square")(Square)
         assert registry.build("square", {"side": 3}).side == 3
 
-    def test_positional_parameters_where_they_are_allowed(self):
+    def test_allowed_positional_parameters(self):
         registry = Registry("dataset", group=GROUP, builtins={}, positional=1)
         registry.register("folder")(lambda root, *, split="train": (root, split))
         assert registry.get("folder")("here") == ("here", "train")
@@ -308,7 +308,7 @@ class TestTemporary:
 
 
 class TestFamilies:
-    """Names that another library knows: ``"polygon/4"`` is what the function under ``"polygon/"`` gives for ``"4"``."""
+    """Names of another library: ``get("polygon/4")`` calls the function under ``"polygon/"`` with ``"4"``."""
 
     SOURCE = (
         "from musgenre.core.registry import unknown_name\n"
@@ -329,12 +329,12 @@ class TestFamilies:
 
         return registry
 
-    def test_a_member(self, polygons):
+    def test_member(self, polygons):
         assert polygons.build("polygon/4", {"side": 3}) == 12
         assert polygons.accepts("polygon/5", "side")
         assert not polygons.accepts("polygon/5", "sides")
 
-    def test_announced_by_a_package(self, registry, install):
+    def test_family_of_a_package(self, registry, install):
         module = install(self.SOURCE, name="polygon/", attribute="find")
         assert Entry("polygon/", "shape-pack", f"{module}:find") in registry.entries()
         assert module not in sys.modules
@@ -345,7 +345,7 @@ class TestFamilies:
     def test_built_in(self):
         registry = Registry("x", group=GROUP, builtins={"root/": "math:sqrt", "text/": "ascii:ascii"})
         with pytest.raises(PluginError, match="'root/4' could not be created: TypeError"):
-            registry.get("root/4")  # the root of a text
+            registry.get("root/4")  # the square root of a string
         with pytest.raises(PluginError, match=r"'text/' of musgenre .ascii:ascii. failed to import"):
             registry.get("text/4")
 
@@ -353,33 +353,33 @@ class TestFamilies:
         assert polygons.names() == ["ordered", "polygon/", "root"]
         assert "polygon/" in polygons
 
-    def test_the_rest_may_have_slashes(self, registry):
+    def test_member_name_with_slashes(self, registry):
         registry.register("path/")(lambda rest: lambda *, side=1: rest)
         assert registry.build("path/a/b", {}) == "a/b"
 
-    def test_a_name_of_its_own_goes_before_the_family(self, polygons):
+    def test_an_exact_name_precedes_the_family(self, polygons):
         polygons.register("polygon/4")(lambda *, side: "mine")
         assert polygons.build("polygon/4", {"side": 1}) == "mine"
         assert polygons.build("polygon/5", {"side": 1}) == 5
 
-    def test_the_family_alone_is_no_factory(self, polygons):
+    def test_the_family_itself_is_not_a_factory(self, polygons):
         with pytest.raises(UnknownNameError, match="'polygon/' is a family of names"):
             polygons.get("polygon/")
 
-    def test_no_such_family(self, polygons):
+    def test_unknown_family(self, polygons):
         with pytest.raises(UnknownNameError, match=r"no shape 'polygone/4'.*Available: ordered, polygon/, root"):
             polygons.get("polygone/4")
 
-    def test_options_are_checked_as_ever(self, polygons):
+    def test_options_of_members_are_checked(self, polygons):
         with pytest.raises(ConfigError, match="'polygon/4' got an unexpected option 'sides'"):
             polygons.build("polygon/4", {"sides": 3})
 
-    def test_a_member_must_name_its_options(self, registry):
+    def test_signatures_of_members_are_checked(self, registry):
         registry.register("any/")(lambda name: lambda **options: name)
         with pytest.raises(PluginError, match=r"'any/x' takes \*\*options"):
             registry.get("any/x")
 
-    def test_what_fails_inside_is_chained(self, polygons):
+    def test_errors_of_the_function_are_chained(self, polygons):
         with pytest.raises(PluginError, match=r"'polygon/0' could not be created.*no sides") as caught:
             polygons.get("polygon/0")
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
@@ -387,12 +387,12 @@ class TestFamilies:
     @pytest.mark.parametrize(
         "function", [lambda: 1, lambda name, other: 1, lambda *, name: 1, lambda *names: 1, lambda **names: 1]
     )
-    def test_a_family_takes_one_name(self, registry, function):
+    def test_a_family_function_takes_one_name(self, registry, function):
         with pytest.raises(PluginError, match="'any/' must take one argument, the name of a shape"):
             registry.register("any/")(function)
         assert "any/" not in registry
 
-    def test_few_names_are_listed_and_many_counted(self):
+    def test_many_names_are_counted_instead_of_listed(self):
         few = str(unknown_name("x", kind="shape", names=["a", "b"]))
         many = str(unknown_name("n7000", kind="shape", names=[f"n{number}" for number in range(900)]))
         assert few == "There is no shape 'x'. Available: a, b."

@@ -1,4 +1,4 @@
-"""Small folders of noise that are laid out like music collections."""
+"""Small music collections of noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATE = 8_000
 
 
 def write_noise(path: Path, *, seconds: float = 0.25, rate: int = RATE) -> Path:
-    """Writes noise that differs from path to path, and is the same from run to run."""
+    """Writes noise that depends on the name of the file only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(zlib.crc32(path.name.encode()))
     soundfile.write(path, draw.uniform(-0.5, 0.5, round(seconds * rate)).astype(np.float32), rate, subtype="PCM_16")
@@ -30,7 +30,7 @@ def noise() -> Callable[..., Path]:
 
 @pytest.fixture
 def gtzan_tree(tmp_path: Path) -> Callable[..., Path]:
-    """Makes files of the given track ids below a folder, and returns the folder."""
+    """Writes files with the given track ids to a folder, and returns the folder."""
 
     def make(ids: Iterable[str], *, layout: str = "genres", suffix: str = ".wav") -> Path:
         for track_id in ids:
@@ -42,7 +42,7 @@ def gtzan_tree(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_dataset() -> Callable[..., TrackDataset]:
-    """Makes a dataset without files from (label, group) pairs."""
+    """Makes a dataset from (label, group) pairs, without files."""
 
     def make(pairs: Iterable[tuple[str, str | None]], *, name: str = "made") -> TrackDataset:
         tracks = [

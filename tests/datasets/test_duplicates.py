@@ -1,4 +1,4 @@
-"""Recordings that stand on two sides under two names, made with soundfile in several formats."""
+"""Detection of equal recordings, written with soundfile in several formats."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def data(*tracks: Track, name: str) -> TrackDataset:
     return TrackDataset(tracks, labels=["jazz", "rock"], name=name)
 
 
-def test_a_copy_is_found_whatever_its_name(tmp_path: Path):
+def test_copy_under_another_name(tmp_path: Path):
     original = write(tmp_path / "a.wav", noise(0))
     (tmp_path / "b.wav").write_bytes(original.path.read_bytes())
     copy, other = track(tmp_path / "b.wav"), write(tmp_path / "c.wav", noise(1))
@@ -46,7 +46,7 @@ def test_a_copy_is_found_whatever_its_name(tmp_path: Path):
     assert same_recordings([original], [other]) == []
 
 
-def test_bytes_that_differ_at_their_end_alone_are_no_copy(tmp_path: Path):
+def test_files_that_differ_only_at_the_end(tmp_path: Path):
     samples = noise(0, seconds=3)
     one = write(tmp_path / "a.wav", samples)
     samples[-1] += 1
@@ -55,7 +55,7 @@ def test_bytes_that_differ_at_their_end_alone_are_no_copy(tmp_path: Path):
     assert same_recordings([one], [other]) == []
 
 
-def test_a_copy_that_does_not_decode_is_found_all_the_same(tmp_path: Path):
+def test_copy_that_cannot_be_decoded(tmp_path: Path):
     for name in "ab":
         (tmp_path / name).write_bytes(b"no audio")
     assert same_recordings([track(tmp_path / "a")], [track(tmp_path / "b")]) == [("a", "b")]
@@ -71,7 +71,7 @@ def test_a_copy_that_does_not_decode_is_found_all_the_same(tmp_path: Path):
         ("song.w64", {"subtype": "PCM_24"}),
     ],
 )
-def test_the_same_samples_in_another_format_are_found(tmp_path: Path, channels: int, name: str, options: dict):
+def test_equal_samples_in_another_format(tmp_path: Path, channels: int, name: str, options: dict):
     samples = noise(0, channels=channels)
     one = write(tmp_path / "one.wav", samples)
     other = write(tmp_path / name, samples / np.float32(2**15), **options)
@@ -80,7 +80,7 @@ def test_the_same_samples_in_another_format_are_found(tmp_path: Path, channels: 
     assert same_recordings([one], [near, other]) == [("one.wav", name)]
 
 
-def test_other_tags_do_not_hide_a_copy(tmp_path: Path):
+def test_copy_with_other_tags(tmp_path: Path):
     one = write(tmp_path / "a.flac", noise(0))
     other = tmp_path / "b.flac"
     with soundfile.SoundFile(other, "w", samplerate=RATE, channels=1, format="FLAC") as file:
@@ -90,7 +90,7 @@ def test_other_tags_do_not_hide_a_copy(tmp_path: Path):
     assert same_recordings([one], [track(other)]) == [("a.flac", "b.flac")]
 
 
-def test_a_lossy_copy_is_not_promised(tmp_path: Path):
+def test_lossy_copy_is_not_found(tmp_path: Path):
     assert same_recordings([write(tmp_path / "a.wav", noise(0))], [write(tmp_path / "a.ogg", noise(0) / 2**15)]) == []
 
 
@@ -99,7 +99,7 @@ def test_a_lossy_copy_is_not_promised(tmp_path: Path):
 def test_all_pairs_are_found(tmp_path_factory: pytest.TempPathFactory, left: list[int], right: list[int]):
     folder = tmp_path_factory.mktemp("pairs")
     sides = [
-        [write(folder / f"{side}{place}.wav", noise(seed, seconds=0.2)) for place, seed in enumerate(seeds)]
+        [write(folder / f"{side}{index}.wav", noise(seed, seconds=0.2)) for index, seed in enumerate(seeds)]
         for side, seeds in (("left", left), ("right", right))
     ]
     expected = sorted(
@@ -108,27 +108,27 @@ def test_all_pairs_are_found(tmp_path_factory: pytest.TempPathFactory, left: lis
     assert same_recordings(*sides) == expected
 
 
-def test_few_files_are_read_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_files_that_differ_at_the_start_are_not_read_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     tracks = [write(tmp_path / f"{seed}.wav", noise(seed, seconds=1)) for seed in range(6)]
     read: list[str] = []
-    for name in ("_all_bytes", "_all_sound"):
+    for name in ("_all_bytes", "_all_samples"):
         monkeypatch.setattr(duplicates, name, lambda track: read.append(track.id) or track.id)
     assert same_recordings(tracks[:3], tracks[3:]) == []
     assert read == []
 
 
-def test_check_split_refuses_and_names_both(tmp_path: Path):
+def test_check_split_names_both_files(tmp_path: Path):
     train = data(write(tmp_path / "a.wav", noise(0)), write(tmp_path / "b.wav", noise(1)), name="x")
     (tmp_path / "copy.wav").write_bytes((tmp_path / "a.wav").read_bytes())
     test = data(track(tmp_path / "copy.wav"), write(tmp_path / "b.flac", noise(1)), name="y")
-    told = r"recording a\.wav \(also copy\.wav\), b\.wav \(also b\.flac\) on both sides"
-    with pytest.raises(DatasetError, match=told):
+    message = r"recording a\.wav \(also copy\.wav\), b\.wav \(also b\.flac\) on both sides"
+    with pytest.raises(DatasetError, match=message):
         check_split(train, test)
     leak = check_split(train, test, allow_leakage=True)
     assert leak == "recording a.wav (also copy.wav), b.wav (also b.flac) on both sides"
     assert check_split(train, data(write(tmp_path / "c.wav", noise(2)), name="y")) is None
 
 
-def test_files_that_are_not_there_are_passed_over(tmp_path: Path):
-    gone = [Track(name, tmp_path / name, "rock", None, duration_seconds=1.0) for name in ("a.wav", "b.wav")]
-    assert same_recordings(gone[:1], gone[1:]) == []
+def test_missing_files_are_skipped(tmp_path: Path):
+    missing = [Track(name, tmp_path / name, "rock", None, duration_seconds=1.0) for name in ("a.wav", "b.wav")]
+    assert same_recordings(missing[:1], missing[1:]) == []

@@ -38,7 +38,7 @@ def test_labels_ids_and_order(music: Path):
     assert data[0].path.is_file()
 
 
-def test_what_is_hidden_or_no_audio_is_passed_over(music: Path):
+def test_hidden_files_and_other_formats_are_ignored(music: Path):
     before = [track.id for track in AudioFolder(music)]
     for name in ("choro/._lamento.ogg", "choro/.DS_Store", "choro/cover.jpg", "choro/.trash/x.wav", "readme.wav"):
         (music / name).parent.mkdir(exist_ok=True)
@@ -47,7 +47,7 @@ def test_what_is_hidden_or_no_audio_is_passed_over(music: Path):
     assert [track.id for track in AudioFolder(music)] == before
 
 
-def test_a_file_that_does_not_decode_is_named_once_and_left_out(music: Path):
+def test_undecodable_file_is_left_out_with_one_warning(music: Path):
     (music / "choro/bad.wav").write_text("no audio")
     with pytest.warns(DatasetWarning, match=r"1 of 5 tracks left out: choro/bad\.wav") as caught:
         data = AudioFolder(music)
@@ -71,13 +71,13 @@ def test_groups(music: Path, tmp_path: Path):
         (b"", "header 'track,group'"),
         (b"track,artist\nchoro/x.mp3,a\n", "header 'track,group'"),
         (b"track,group\nchoro/x.mp3\n", "both values in each row"),
-        (b"track,group\nchoro/y.mp3,a\n", r"not there: choro/y\.mp3.*such as 'Salsa"),
+        (b"track,group\nchoro/y.mp3,a\n", r"do not exist: choro/y\.mp3.*such as 'Salsa"),
         (b"track,group\nchoro/x.mp3,a\nchoro/x.mp3,b\n", "twice"),
         (b"track,group\n\xff\xfe,a\n", "cannot be read"),
         (None, "cannot be read"),
     ],
 )
-def test_a_group_file_that_cannot_be_used(music: Path, tmp_path: Path, content: bytes | None, message: str):
+def test_invalid_group_file(music: Path, tmp_path: Path, content: bytes | None, message: str):
     table = tmp_path / "groups.csv"
     if content is not None:
         table.write_bytes(content)
@@ -85,7 +85,7 @@ def test_a_group_file_that_cannot_be_used(music: Path, tmp_path: Path, content: 
         AudioFolder(music, groups=table)
 
 
-def test_a_group_row_of_an_undecodable_file_is_no_mistake(music: Path, tmp_path: Path):
+def test_group_of_undecodable_file_is_accepted(music: Path, tmp_path: Path):
     (music / "choro/bad.wav").write_text("no audio")
     table = tmp_path / "groups.csv"
     table.write_text("track,group\nchoro/bad.wav,a\n")
@@ -93,7 +93,7 @@ def test_a_group_row_of_an_undecodable_file_is_no_mistake(music: Path, tmp_path:
         assert len(AudioFolder(music, groups=table)) == 4
 
 
-def test_folders_that_are_no_dataset(music: Path, tmp_path: Path):
+def test_invalid_folders(music: Path, tmp_path: Path):
     with pytest.raises(DatasetError, match="not a folder"):
         AudioFolder(tmp_path / "nowhere")
     with pytest.raises(DatasetError, match=r"two sub-folders.*found: disc 1"):
@@ -102,5 +102,5 @@ def test_folders_that_are_no_dataset(music: Path, tmp_path: Path):
     with pytest.raises(DatasetError, match="empty holds no audio file"):
         AudioFolder(music)
     (music / "empty/bad.wav").write_text("no audio")
-    with pytest.raises(DatasetError, match="no file of empty decodes"):
+    with pytest.raises(DatasetError, match="no file of empty can be decoded"):
         AudioFolder(music)

@@ -12,17 +12,15 @@ import pytest
 from musgenre.core.errors import DatasetError, ParameterError
 from musgenre.datasets import gtzan
 from musgenre.datasets.base import DatasetWarning
-from musgenre.datasets.gtzan import GTZAN
+from musgenre.datasets.gtzan import GENRES, GTZAN
 from musgenre.datasets.splits import check_split
-
-GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 
 Tree = Callable[..., Path]
 
 
 @pytest.fixture
-def whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A GTZAN of which every file is there, without making a thousand of them."""
+def complete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Simulates a complete copy of GTZAN without writing its files."""
     ids = [f"{genre}.{number:05d}" for genre in GENRES for number in range(100)]
     monkeypatch.setattr(gtzan, "_find_files", lambda root: {i: tmp_path / f"{i}.wav" for i in ids})
     monkeypatch.setattr(gtzan, "probe", lambda path: 30.0)
@@ -33,17 +31,17 @@ def ids(data: GTZAN) -> set[str]:
     return {track.id for track in data}
 
 
-def test_the_published_counts(whole: Path):
-    parts = {split: GTZAN(whole, split=split) for split in ("train", "valid", "test")}
+def test_published_numbers_of_tracks(complete: Path):
+    parts = {split: GTZAN(complete, split=split) for split in ("train", "valid", "test")}
     assert {split: len(data) for split, data in parts.items()} == {"train": 443, "valid": 197, "test": 290}
-    union = GTZAN(whole, split="all")
+    union = GTZAN(complete, split="all")
     assert len(union) == 930
     assert set().union(*map(ids, parts.values())) == ids(union)
     assert not any(track.fault == "distorted" for track in union)
 
 
-def test_all_is_a_hundred_a_genre(whole: Path):
-    data = GTZAN(whole, scheme="all")
+def test_all_has_100_tracks_per_genre(complete: Path):
+    data = GTZAN(complete, scheme="all")
     assert data.labels == GENRES
     assert data.counts() == dict.fromkeys(GENRES, 100)
     assert Counter(track.fault for track in data) == {
@@ -51,13 +49,13 @@ def test_all_is_a_hundred_a_genre(whole: Path):
     }  # fmt: skip
 
 
-def test_artist_folds_keep_artists_apart_and_cover_every_track_once(whole: Path):
+def test_artist_folds_have_no_common_artist_and_test_every_track_once(complete: Path):
     tested: Counter[str] = Counter()
     for fold in (1, 2, 3):
-        train = GTZAN(whole, scheme="artist-folds", split="train", fold=fold)
-        test = GTZAN(whole, scheme="artist-folds", split="test", fold=fold)
+        train = GTZAN(complete, scheme="artist-folds", split="train", fold=fold)
+        test = GTZAN(complete, scheme="artist-folds", split="test", fold=fold)
         assert not {track.group for track in train} & {track.group for track in test}
-        assert ids(train) | ids(test) == ids(GTZAN(whole, scheme="artist-folds", split="all"))
+        assert ids(train) | ids(test) == ids(GTZAN(complete, scheme="artist-folds", split="all"))
         check_split(train, test)
         tested.update(ids(test))
     assert len(tested) == 948
@@ -65,8 +63,8 @@ def test_artist_folds_keep_artists_apart_and_cover_every_track_once(whole: Path)
     assert all(track.group for track in train)
 
 
-def test_one_artist_leaks_in_the_fault_filtered_split_as_published(whole: Path):
-    train, valid, test = (GTZAN(whole, split=split) for split in ("train", "valid", "test"))
+def test_published_fault_filtered_split_has_one_common_artist(complete: Path):
+    train, valid, test = (GTZAN(complete, split=split) for split in ("train", "valid", "test"))
     check_split(train, valid)
     check_split(valid, test)
     with pytest.raises(DatasetError, match="group 138 on both sides"):
@@ -86,7 +84,7 @@ def test_one_artist_leaks_in_the_fault_filtered_split_as_published(whole: Path):
         ({"fold": 2}, "outside the scheme"),
     ],
 )
-def test_what_does_not_go_together_names_what_does(tmp_path: Path, options: dict[str, object], message: str):
+def test_invalid_combinations(tmp_path: Path, options: dict[str, object], message: str):
     with pytest.raises(ParameterError, match=message):
         GTZAN(tmp_path, **options)  # type: ignore[arg-type]
 
@@ -94,7 +92,7 @@ def test_what_does_not_go_together_names_what_does(tmp_path: Path, options: dict
 @pytest.mark.parametrize("layout", [".", "genres", "genres_original", "Data/genres_original"])
 @pytest.mark.parametrize("suffix", [".wav", ".au", ".flac"])
 @pytest.mark.filterwarnings("ignore::musgenre.datasets.base.DatasetWarning")
-def test_every_layout_and_format(gtzan_tree: Tree, layout: str, suffix: str):
+def test_layouts_and_formats(gtzan_tree: Tree, layout: str, suffix: str):
     root = gtzan_tree(["blues.00000", "rock.00099"], layout=layout, suffix=suffix)
     data = GTZAN(root, scheme="all")
     assert [track.id for track in data] == ["blues.00000", "rock.00099"]
@@ -105,7 +103,7 @@ def test_every_layout_and_format(gtzan_tree: Tree, layout: str, suffix: str):
 
 
 @pytest.mark.filterwarnings("ignore::musgenre.datasets.base.DatasetWarning")
-def test_of_two_formats_the_first_of_wav_au_flac(gtzan_tree: Tree):
+def test_preferred_format(gtzan_tree: Tree):
     for suffix in (".flac", ".wav", ".au"):
         root = gtzan_tree(["pop.00001"], suffix=suffix)
     assert [track.path.suffix for track in GTZAN(root, scheme="all")] == [".wav"]
@@ -113,7 +111,7 @@ def test_of_two_formats_the_first_of_wav_au_flac(gtzan_tree: Tree):
     assert [track.path.suffix for track in GTZAN(root, scheme="all")] == [".au"]
 
 
-def test_tracks_that_cannot_be_used_are_named_once_and_left_out(gtzan_tree: Tree, noise: Callable[..., Path]):
+def test_unusable_tracks_are_left_out_with_one_warning(gtzan_tree: Tree, noise: Callable[..., Path]):
     root = gtzan_tree(["jazz.00053", "jazz.00054", "jazz.00055"])
     (root / "genres/jazz/jazz.00054.wav").write_bytes(b"\x00\x01corrupt" * 500)
     noise(root / "genres/jazz/jazz.00055.wav", seconds=0)
@@ -136,50 +134,50 @@ def test_tracks_that_cannot_be_used_are_named_once_and_left_out(gtzan_tree: Tree
     assert "jazz.00055.wav" in reasons["jazz.00055"]
 
 
-def test_only_what_the_split_asks_for_is_missing(whole: Path):
+def test_missing_lists_tracks_of_the_split_only(complete: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert GTZAN(whole, split="valid").missing == ()
+        assert GTZAN(complete, split="valid").missing == ()
 
 
-def test_the_split_and_the_facts_travel_with_the_tracks(whole: Path):
-    data = GTZAN(whole)
+def test_split_group_and_fault(complete: Path):
+    data = GTZAN(complete)
     assert (data.name, data.split) == ("GTZAN", "train, fault-filtered")
-    assert GTZAN(whole, scheme="artist-folds", fold=3).split == "train, artist-folds, fold 3"
-    assert GTZAN(whole, scheme="all").split == "all"
+    assert GTZAN(complete, scheme="artist-folds", fold=3).split == "train, artist-folds, fold 3"
+    assert GTZAN(complete, scheme="all").split == "all"
     by_id = {track.id: track for track in data}
     assert by_id["disco.00049"].group == "138"
     assert by_id["jazz.00054"].fault == "corrupt-in-kaggle-copy"
 
 
 @pytest.mark.parametrize("folder", ["missing", "."])
-def test_no_track_at_all(tmp_path: Path, folder: str):
+def test_folder_without_tracks(tmp_path: Path, folder: str):
     with pytest.raises(DatasetError, match=r"not a folder|genres_original"):
         GTZAN(tmp_path / folder)
 
 
-def test_tracks_but_none_of_the_split(gtzan_tree: Tree):
+def test_folder_without_tracks_of_the_split(gtzan_tree: Tree):
     with pytest.raises(DatasetError, match="none of the 290 tracks"):
         GTZAN(gtzan_tree(["disco.00049"]), split="test")  # a training track
 
 
-def kaggle_copy(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
-    """Makes the files below a folder the ones that the table knows."""
-    facts = {fact.id: fact for fact in gtzan._read_facts()}
+def set_checksums(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """Sets the sizes and checksums in the table to those of the files in a folder."""
+    rows = {row.id: row for row in gtzan._read_table()}
     for path in root.rglob("*.wav"):
         content = path.read_bytes()
-        if facts[path.stem].wav_sha256:
+        if rows[path.stem].wav_sha256:
             digest = hashlib.sha256(content).hexdigest()
-            facts[path.stem] = dataclasses.replace(facts[path.stem], wav_bytes=len(content), wav_sha256=digest)
-    monkeypatch.setattr(gtzan, "_read_facts", lambda: list(facts.values()))
+            rows[path.stem] = dataclasses.replace(rows[path.stem], wav_bytes=len(content), wav_sha256=digest)
+    monkeypatch.setattr(gtzan, "_read_table", lambda: list(rows.values()))
 
 
 @pytest.mark.filterwarnings("ignore::musgenre.datasets.base.DatasetWarning")
-def test_verify_tells_the_states_apart(gtzan_tree: Tree, monkeypatch: pytest.MonkeyPatch):
-    unknown = next(fact.id for fact in gtzan._read_facts() if not fact.wav_sha256)
+def test_verify_distinguishes_the_states(gtzan_tree: Tree, monkeypatch: pytest.MonkeyPatch):
+    unknown = next(row.id for row in gtzan._read_table() if not row.wav_sha256)
     good = ["blues.00000", "blues.00001", "blues.00002"]
     root = gtzan_tree([*good, unknown])
-    kaggle_copy(monkeypatch, root)
+    set_checksums(monkeypatch, root)
     gtzan_tree(["rock.00001"], suffix=".flac")
     report = GTZAN(root, scheme="all").verify()
     assert report.intact == tuple(good)
@@ -201,11 +199,11 @@ def test_verify_tells_the_states_apart(gtzan_tree: Tree, monkeypatch: pytest.Mon
     assert "unchecked: 2 (" in str(report)
 
 
-def test_verify_of_a_whole_copy_is_ok(gtzan_tree: Tree, monkeypatch: pytest.MonkeyPatch):
+def test_verify_of_intact_copy(gtzan_tree: Tree, monkeypatch: pytest.MonkeyPatch):
     root = gtzan_tree(["blues.00000", "blues.00001"])
-    kaggle_copy(monkeypatch, root)
-    facts = [fact for fact in gtzan._read_facts() if fact.id in ("blues.00000", "blues.00001")]
-    monkeypatch.setattr(gtzan, "_read_facts", lambda: facts)
+    set_checksums(monkeypatch, root)
+    rows = [row for row in gtzan._read_table() if row.id in ("blues.00000", "blues.00001")]
+    monkeypatch.setattr(gtzan, "_read_table", lambda: rows)
     report = GTZAN(root, scheme="all").verify()
     assert report.ok
     assert len(report.intact) == 2

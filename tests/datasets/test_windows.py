@@ -25,34 +25,34 @@ SPEC = AudioSpec(RATE, window_seconds=0.5, hop_seconds=0.3)
 
 
 def ramp(path: Path, *, samples: int, rate: int = RATE) -> Track:
-    """A file whose every sample tells its place, so that a window tells where it was cut."""
+    """Writes a file in which the value of each sample is its index."""
     soundfile.write(path, np.arange(samples, dtype=np.int16), rate, subtype="PCM_16")
     return Track(path.stem, path, "rock", group=None, duration_seconds=samples / rate)
 
 
 @pytest.fixture
 def tracks(tmp_path: Path) -> TrackDataset:
-    songs = [ramp(tmp_path / f"{samples}.wav", samples=samples) for samples in (20_000, 4_000, 1_500, 9_999)]
-    return TrackDataset(songs, labels=["jazz", "rock"], name="ramps")
+    ramps = [ramp(tmp_path / f"{samples}.wav", samples=samples) for samples in (20_000, 4_000, 1_500, 9_999)]
+    return TrackDataset(ramps, labels=["jazz", "rock"], name="ramps")
 
 
-def places(waveform: torch.Tensor) -> np.ndarray:
+def sample_indices(waveform: torch.Tensor) -> np.ndarray:
     return np.round(waveform.numpy() * 32_768).astype(int)
 
 
 class TestRandomWindows:
-    def test_an_item_is_a_stretch_of_its_track(self, tracks: TrackDataset):
+    def test_item_is_a_window_of_its_track(self, tracks: TrackDataset):
         windows = RandomWindows(tracks, audio=SPEC, windows_per_track=3)
         assert len(windows) == 12
         for index in range(12):
             waveform, label, number = windows[index]
             assert (waveform.shape, waveform.dtype, label) == ((4_000,), torch.float32, 1)
             assert number == index % 4
-            heard, samples = places(waveform), int(tracks[index % 4].id)
-            np.testing.assert_array_equal(heard, (heard[0] + np.arange(4_000)) % samples if samples >= 4_000 else
+            indices, samples = sample_indices(waveform), int(tracks[index % 4].id)
+            np.testing.assert_array_equal(indices, (indices[0] + np.arange(4_000)) % samples if samples >= 4_000 else
                                           np.arange(4_000) % samples)  # fmt: skip
 
-    def test_every_epoch_hears_other_places_and_the_same_again(self, tracks: TrackDataset):
+    def test_starts_depend_on_epoch_and_seed(self, tracks: TrackDataset):
         windows, again, other = (RandomWindows(tracks, audio=SPEC, seed=seed) for seed in (7, 7, 8))
         first = windows[0][0]
         assert torch.equal(first, windows[0][0])
@@ -62,8 +62,8 @@ class TestRandomWindows:
         again.set_epoch(1)
         assert torch.equal(again[0][0], windows[0][0])
 
-    def test_the_number_of_workers_changes_nothing_and_workers_that_stay_hear_of_epochs(self, tracks: TrackDataset):
-        heard = {}
+    def test_workers_give_the_same_windows_and_follow_epochs(self, tracks: TrackDataset):
+        waveforms = {}
         for workers in (0, 2):
             windows = RandomWindows(tracks, audio=SPEC, windows_per_track=2)
             loader = DataLoader(windows, batch_size=2, num_workers=workers, persistent_workers=workers > 0)
@@ -71,14 +71,14 @@ class TestRandomWindows:
             for epoch in (0, 1):
                 windows.set_epoch(epoch)
                 epochs.append(torch.cat([batch for batch, *_ in loader]))
-            heard[workers] = epochs
-        assert torch.equal(heard[0][0], heard[2][0])
-        assert torch.equal(heard[0][1], heard[2][1])
-        assert not torch.equal(heard[0][0], heard[0][1])
+            waveforms[workers] = epochs
+        assert torch.equal(waveforms[0][0], waveforms[2][0])
+        assert torch.equal(waveforms[0][1], waveforms[2][1])
+        assert not torch.equal(waveforms[0][0], waveforms[0][1])
 
-    def test_places_are_spread_over_the_track(self, tracks: TrackDataset):
+    def test_starts_are_uniform_over_the_track(self, tracks: TrackDataset):
         windows = RandomWindows(tracks.select(["20000"]), audio=SPEC, windows_per_track=200)
-        starts = [places(windows[index][0])[0] for index in range(200)]
+        starts = [sample_indices(windows[index][0])[0] for index in range(200)]
         assert min(starts) < 1_000
         assert max(starts) > 15_000
         assert np.mean(starts) == pytest.approx(8_000, abs=1_200)
@@ -88,8 +88,8 @@ class TestRandomWindows:
         for epoch in (0, 4):
             windows.set_epoch(epoch)
             for index in range(3):
-                number, start = windows.place(index, epoch=epoch)
-                assert (number, places(windows[index][0])[0]) == (0, round(start * RATE))
+                number, start = windows.locate(index, epoch=epoch)
+                assert (number, sample_indices(windows[index][0])[0]) == (0, round(start * RATE))
                 assert torch.equal(windows.waveform(index, epoch=epoch), windows[index][0])
 
     def test_copies_and_pickles(self, tracks: TrackDataset):
@@ -112,7 +112,7 @@ class TestRandomWindows:
 
 class TestGridWindows:
     @pytest.mark.parametrize("rate", [RATE, 11_025])
-    def test_the_windows_are_those_of_prediction(self, tracks: TrackDataset, rate: int):
+    def test_windows_equal_those_of_prediction(self, tracks: TrackDataset, rate: int):
         spec = AudioSpec(rate, window_seconds=0.5, hop_seconds=0.3)
         windows = GridWindows(tracks, audio=spec)
         expected = [(n, start, w) for n, t in enumerate(tracks) for start, w in AudioWindows(t.path, spec)]
@@ -120,18 +120,18 @@ class TestGridWindows:
         for index, (number, start, window) in enumerate(expected):
             waveform, label, track = windows[index]
             assert (track, label, waveform.shape) == (number, 1, (spec.window_samples,))
-            assert windows.place(index) == (number, pytest.approx(start, abs=0.5 / rate))
-            # Resampling a stretch has other neighbours at its borders than resampling the whole.
+            assert windows.locate(index) == (number, pytest.approx(start, abs=0.5 / rate))
+            # At its borders, a resampled window lacks the neighbours that it has in the resampled track.
             inner = slice(200, -200) if rate != RATE else slice(None)
             np.testing.assert_allclose(waveform.numpy()[inner], np.asarray(window)[inner], atol=1e-3)
 
-    def test_epochs_change_nothing(self, tracks: TrackDataset):
+    def test_windows_are_the_same_in_every_epoch(self, tracks: TrackDataset):
         windows = GridWindows(tracks, audio=SPEC)
         before = windows[2][0]
         windows.set_epoch(3)
         assert torch.equal(windows[2][0], before)
 
-    def test_in_a_loader(self, tracks: TrackDataset):
+    def test_data_loader(self, tracks: TrackDataset):
         batches = list(DataLoader(GridWindows(tracks, audio=SPEC), batch_size=64))
         waveforms, labels, numbers = batches[0]
         assert waveforms.shape == (len(GridWindows(tracks, audio=SPEC)), 4_000)

@@ -27,9 +27,10 @@ from musgenre.core.errors import (
     TrainingError,
 )
 from musgenre.datasets import AudioFolder, TrackDataset
-from musgenre.evaluation import Recipe, cross_validate, cross_validation
+from musgenre.evaluation import cross_validate, cross_validation
 from musgenre.features.base import FEATURES
 from musgenre.training.config import FinetuneConfig
+from musgenre.training.recipes import Recipe
 
 CONFIG = FinetuneConfig(audio=AudioSpec(8_000, window_seconds=1.0, hop_seconds=1.0), head_epochs=1, epochs=0)
 MEL = Component("logmel", {"n_fft": 512, "hop_length": 128, "n_mels": 32})
@@ -199,6 +200,7 @@ class TestLeakage:
 
 
 class TestWorkerProcesses:
+    @pytest.mark.slow
     def test_equal_predictions(self, genre_folder, tmp_path):
         recipe = Recipe(Component("vgg16-slim", {"width": 0.05, "dense_units": 8}), MEL, CONFIG)
         data = AudioFolder(genre_folder)
@@ -214,6 +216,7 @@ class TestWorkerProcesses:
         np.testing.assert_allclose(*probabilities, atol=1e-4)
         assert one.pooled[0].windows.count == 16
 
+    @pytest.mark.slow
     def test_features_and_backbones_of_this_process_are_sent(self, genre_folder):
         def mel(*, sample_rate: int, hop_length: int):
             return FEATURES.build("logmel", {"sample_rate": sample_rate, "hop_length": hop_length})

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from musgenre.core.config import Component
-from musgenre.evaluation import CrossValidationReport, Recipe, cross_validate
+from musgenre.evaluation import CrossValidationReport, cross_validate
 from musgenre.training.config import FinetuneConfig
+from musgenre.training.recipes import Recipe
 
 
 def test_pooled_scores_are_those_of_all_tracks_at_once(trainings, report, make_dataset):

@@ -1,21 +1,23 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from musgenre.core.errors import ConfigError, ParameterError
-from musgenre.features import FEATURES, FeatureExtractor, register_feature
+from musgenre.features import FEATURES, FeatureExtractor, base, register_feature
 
 
 def test_importing_the_packages_is_cheap():
     code = "import sys, musgenre.features as f, musgenre.transforms as t; print('torch' in sys.modules, dir(f), dir(t))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.startswith("False")
-    assert "LogMel" in said
-    assert "TimeMask" in said
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.startswith("False")
+    assert "LogMel" in output
+    assert "TimeMask" in output
 
 
 def test_builtins():
@@ -29,7 +31,7 @@ def test_a_misspelled_option():
         FEATURES.build("logmel", {"sample_rate": 22_050, "n_mel": 64})
 
 
-def test_ones_own(request):
+def test_custom_feature(request):
     request.addfinalizer(lambda: FEATURES.unregister("energy"))
 
     @register_feature("energy")
@@ -49,17 +51,24 @@ def test_ones_own(request):
     assert feature(torch.zeros(2, 450)).shape == (2, *feature.out_shape(450))
 
 
-def test_an_extractor_needs_both_methods():
-    class Half(FeatureExtractor):
+def test_both_methods_are_required():
+    class WithoutShape(FeatureExtractor):
         def forward(self, waveform):
             return waveform
 
     with pytest.raises(TypeError, match="out_shape"):
-        Half(sample_rate=8000)
+        WithoutShape(sample_rate=8000)
 
 
 @pytest.mark.parametrize("rate", [0, -8000, 22_050.0])
-def test_wrong_rate(rate):
+def test_invalid_sample_rate(rate):
     for name in ("logmel", "logmel-image", "mfcc"):
         with pytest.raises(ParameterError, match="sample_rate"):
             FEATURES.build(name, {"sample_rate": rate})
+
+
+def test_the_base_module_imports_no_feature():
+    source = Path(base.__file__).read_text(encoding="utf-8")
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom | ast.Import)]
+    assert imports
+    assert not [node for node in imports if "musgenre.features" in ast.unparse(node)]

@@ -17,12 +17,12 @@ def build(name: str, **options: object) -> FeatureExtractor:
     return FEATURES.build(name, {"sample_rate": 22_050, **options})
 
 
-class Words(FeatureExtractor):
+class Pair(FeatureExtractor):
     """A vector of two entries."""
 
     def __init__(self, *, sample_rate: int, width: int = 2) -> None:
         super().__init__(sample_rate=sample_rate)
-        self.names = tuple(f"word_{number}" for number in range(width))
+        self.names = tuple(f"value_{number}" for number in range(width))
 
     def out_shape(self, samples: int) -> tuple[int, int, int]:
         return 1, len(self.names), 1
@@ -32,65 +32,65 @@ class Words(FeatureExtractor):
 
 
 @pytest.fixture
-def words():
-    with FEATURES.temporary("words", Words), FEATURES.temporary("more", Words):
+def pairs():
+    with FEATURES.temporary("pair", Pair), FEATURES.temporary("other-pair", Pair):
         yield
 
 
-def test_equal_pictures_become_channels():
-    both, noise = build("logmel+hpss"), torch.randn(2, 22_050)
+def test_equal_shapes_are_stacked_as_channels():
+    combined, noise = build("logmel+hpss"), torch.randn(2, 22_050)
     parts = [build(name)(noise) for name in ("logmel", "hpss")]
-    assert both.out_shape(22_050) == (3, 128, 44)
-    assert torch.equal(both(noise), torch.cat(parts, dim=1))
-    assert torch.equal(both.bins_hz(), build("logmel").bins_hz())
-    assert both.names is None
+    assert combined.out_shape(22_050) == (3, 128, 44)
+    assert torch.equal(combined(noise), torch.cat(parts, dim=1))
+    assert torch.equal(combined.bins_hz(), build("logmel").bins_hz())
+    assert combined.names is None
 
 
-def test_other_bins_stand_one_above_the_other():
-    both, noise = build("logmel+tempogram"), torch.randn(2, 22_050)
+def test_different_bins_are_concatenated():
+    combined, noise = build("logmel+tempogram"), torch.randn(2, 22_050)
     parts = [build(name)(noise) for name in ("logmel", "tempogram")]
-    assert both.out_shape(22_050) == (1, 512, 44)
-    assert torch.equal(both(noise), torch.cat(parts, dim=2))
-    assert both.bins_hz() is None
+    assert combined.out_shape(22_050) == (1, 512, 44)
+    assert torch.equal(combined(noise), torch.cat(parts, dim=2))
+    assert combined.bins_hz() is None
 
 
-def test_vectors_are_concatenated_with_their_names(words):
-    vector = build("stats+words")
+def test_vectors_are_concatenated(pairs):
+    vector = build("stats+pair")
     assert vector.out_shape(22_050) == (1, 156, 1)
-    assert vector.names[-3:] == ("tempo", "word_0", "word_1")
+    assert vector.names[-3:] == ("tempo", "value_0", "value_1")
     assert vector(torch.randn(2, 22_050)).shape == (2, 1, 156, 1)
 
 
-def test_vectors_of_one_length_do_not_become_channels(words):
-    assert build("words+more").out_shape(22_050) == (1, 4, 1)
+def test_vectors_of_equal_length_are_not_stacked(pairs):
+    assert build("pair+other-pair").out_shape(22_050) == (1, 4, 1)
 
 
-def test_the_order_is_that_of_the_name():
+def test_order_follows_the_name():
     noise = torch.randn(1, 22_050)
     assert torch.equal(build("chroma+mfcc")(noise), build("mfcc+chroma")(noise).roll(12, dims=2))
 
 
-def test_an_option_goes_to_each_that_has_it():
+def test_options_are_passed_to_all_parts_that_have_them():
     assert build("logmel+hpss+mfcc", hop_length=1024, n_mels=20, n_mfcc=20).out_shape(22_050) == (4, 20, 22)
-    three = build("logmel+tempogram", n_mels=40, win_length=60)
-    assert three.out_shape(22_050) == (1, 100, 44)
-    # Where nothing is said each takes its own default: 20 coefficients of 128 bands.
+    combined = build("logmel+tempogram", n_mels=40, win_length=60)
+    assert combined.out_shape(22_050) == (1, 100, 44)
+    # By default, each part uses its own default: 20 coefficients of 128 bands.
     assert FEATURES.get("mfcc+logmel")(sample_rate=22_050).out_shape(22_050) == (1, 148, 44)
 
 
-def test_an_option_that_none_has():
+def test_unknown_option():
     with pytest.raises(ConfigError, match="Did you mean 'win_length"):
         build("logmel+tempogram", win_lenght=60)
 
 
 @pytest.mark.parametrize("name", ["logmel+stats", "logmel+logmel-image", "logmel+hpss+tempogram"])
-def test_what_does_not_go_together(name):
-    with pytest.raises(ConfigError, match=r"do not go together: logmel gives 1 × 128 × 44, .* × "):
+def test_incompatible_shapes(name):
+    with pytest.raises(ConfigError, match=r"incompatible shapes: logmel has 1 × 128 × 44, .* × "):
         build(name)
 
 
-def test_other_hops():
-    class Slow(Words):
+def test_different_numbers_of_frames():
+    class Slow(Pair):
         names = None
 
         def __init__(self, *, sample_rate: int) -> None:
@@ -99,7 +99,7 @@ def test_other_hops():
         def out_shape(self, samples):
             return 1, 128, 5
 
-    with FEATURES.temporary("slow", Slow), pytest.raises(ConfigError, match="slow gives 1 × 128 × 5"):
+    with FEATURES.temporary("slow", Slow), pytest.raises(ConfigError, match="slow has 1 × 128 × 5"):
         build("logmel+slow")
 
 
@@ -110,19 +110,19 @@ def test_unknown_parts(name):
     assert name not in FEATURES
 
 
-def test_twice_the_same():
+def test_repeated_feature():
     with pytest.raises(ConfigError, match="twice"):
         build("logmel+mfcc+logmel")
 
 
-def test_a_plus_is_no_part_of_a_name():
-    with pytest.raises(ParameterError, match="joins features"):
+def test_names_without_separator():
+    with pytest.raises(ParameterError, match="combines features"):
         register_feature("a+b")
     assert "logmel+mfcc" in FEATURES
     assert "+" not in "".join(FEATURES.names())
 
 
-def test_a_model_keeps_it(tmp_path):
+def test_saving_and_loading(tmp_path):
     options = {"n_fft": 512, "hop_length": 256, "n_mels": 32, "win_length": 32}
     config = ModelConfig(
         "both",
@@ -137,11 +137,11 @@ def test_a_model_keeps_it(tmp_path):
     assert stored["feature"] == {"name": "logmel+tempogram", "options": options}
     loaded = GenreClassifier.from_pretrained(tmp_path, device="cpu")
     assert type(loaded.network.feature).__name__ == "Combined"
-    song = (np.random.default_rng(0).normal(size=16_000), 8000)
-    assert loaded.predict(song).probabilities == classifier.predict(song).probabilities
+    waveform = (np.random.default_rng(0).normal(size=16_000), 8000)
+    assert loaded.predict(waveform).probabilities == classifier.predict(waveform).probabilities
 
 
-def test_a_backbone_that_does_not_fit_names_the_feature():
+def test_error_of_an_incompatible_backbone_names_the_feature():
     component = Component("vgg16-slim", {"width": 0.05, "dense_units": 8})
     config = ModelConfig("both", ("a", "b"), AudioSpec(), Component("stats"), component)
     with pytest.raises(ConfigError, match="'stats' gives 1 of 154 × 1"):

@@ -14,10 +14,10 @@ FEATURE = YAMNetLogMel(sample_rate=16_000)
 
 @pytest.fixture(scope="module")
 def signal() -> np.ndarray:
-    """Two seconds: a gliding tone, clicks and noise, in float64."""
+    """A chirp, clicks and noise of two seconds, in float64."""
     time = np.arange(32_000) / 16_000
-    glide = 0.4 * np.sin(2 * np.pi * (200 + 900 * time) * time)
-    return glide + 0.01 * np.random.default_rng(0).standard_normal(time.size) + 0.5 * (np.arange(32_000) % 5000 == 0)
+    chirp = 0.4 * np.sin(2 * np.pi * (200 + 900 * time) * time)
+    return chirp + 0.01 * np.random.default_rng(0).standard_normal(time.size) + 0.5 * (np.arange(32_000) % 5000 == 0)
 
 
 def _hertz_to_mel(hertz):
@@ -25,10 +25,10 @@ def _hertz_to_mel(hertz):
 
 
 def _linear_to_mel_weight_matrix() -> np.ndarray:
-    """``tf.signal.linear_to_mel_weight_matrix`` for 64 bands of 257 bins, bin by bin and band by band."""
+    """``tf.signal.linear_to_mel_weight_matrix`` for 64 bands of 257 bins, computed entry by entry."""
     edges = np.linspace(_hertz_to_mel(125.0), _hertz_to_mel(7500.0), 66)
     matrix = np.zeros((257, 64))
-    for number in range(1, 257):  # the first bin is left at zero
+    for number in range(1, 257):  # the first bin remains zero
         mel = _hertz_to_mel(number * 8000.0 / 256)
         for band in range(64):
             lower, centre, upper = edges[band : band + 3]
@@ -43,7 +43,7 @@ def _log_mel(signal: np.ndarray) -> np.ndarray:
     return np.log(np.array(magnitude)[:, :257] @ _linear_to_mel_weight_matrix() + 0.001)
 
 
-def test_equals_tensorflows_formulas(signal):
+def test_equals_tensorflow_formulas(signal):
     feature = FEATURE(torch.from_numpy(signal)[None])
     assert feature.shape == (1, 1, 64, 198)
     np.testing.assert_allclose(feature[0, 0].T.numpy(), _log_mel(signal), atol=1e-10)
@@ -52,8 +52,8 @@ def test_equals_tensorflows_formulas(signal):
     np.testing.assert_allclose(single[0, 0].T.numpy(), _log_mel(signal), atol=1e-3)
 
 
-def test_is_near_librosas_htk_mel(signal):
-    # librosa centres the 400 samples in its 512, and draws its triangles in hertz.
+def test_is_close_to_librosa_htk_mel(signal):
+    # librosa centres the 400 samples in the 512, and its triangles are linear in hertz.
     padded = np.pad(signal, 56)
     magnitude = np.abs(librosa.stft(padded, n_fft=512, win_length=400, hop_length=160, center=False))
     bank = librosa.filters.mel(sr=16_000, n_fft=512, n_mels=64, fmin=125, fmax=7500, htk=True, norm=None)
@@ -83,8 +83,8 @@ def test_frames(samples, frames):
 
 def test_batch_equals_one_by_one():
     waveforms = torch.randn(3, 16_000) * torch.tensor([[1.0], [0.01], [0.0]])
-    alone = torch.cat([FEATURE(waveform[None]) for waveform in waveforms])
-    torch.testing.assert_close(FEATURE(waveforms), alone)
+    single = torch.cat([FEATURE(waveform[None]) for waveform in waveforms])
+    torch.testing.assert_close(FEATURE(waveforms), single)
 
 
 def test_gradient_is_finite_in_silence():
@@ -93,11 +93,11 @@ def test_gradient_is_finite_in_silence():
     assert waveforms.grad.isfinite().all()
 
 
-def test_only_16_khz():
-    with pytest.raises(ParameterError, match=r"needs sample_rate 16000, not 22050.*AudioSpec\(sample_rate=16_000"):
+def test_other_sample_rates_are_rejected():
+    with pytest.raises(ParameterError, match=r"requires sample_rate 16000, not 22050.*AudioSpec\(sample_rate=16_000"):
         FEATURES.build("yamnet-logmel", {"sample_rate": 22_050})
     assert isinstance(FEATURES.build("yamnet-logmel", {"sample_rate": 16_000}), YAMNetLogMel)
 
 
-def test_nothing_in_the_state_dict():
+def test_state_dict_is_empty():
     assert FEATURE.state_dict() == {}

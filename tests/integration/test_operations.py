@@ -127,6 +127,7 @@ def test_an_mp3_is_decoded_in_as_many_calls_as_it_has_blocks(monkeypatch):
     assert file.reads < 35 * RATE / 1152  # the decoder itself asks four times for each frame
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["library", "command line"])
 def test_predicting_loads_no_more_than_it_needs(tmp_path, command):
     soundfile.write(tmp_path / "song.wav", np.random.default_rng(0).normal(scale=0.1, size=RATE * 4), RATE)

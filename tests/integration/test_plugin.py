@@ -21,6 +21,8 @@ import soundfile
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 RATE = 8000
 
+pytestmark = pytest.mark.slow
+
 TRAIN = """
 import json, sys
 import musgenre

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
@@ -11,6 +12,8 @@ import musgenre
 from musgenre.core.config import AudioSpec, Component
 from musgenre.datasets import AudioFolder, holdout
 from musgenre.training.config import FinetuneConfig
+
+pytestmark = pytest.mark.slow
 
 
 def test_vgg16_is_fine_tuned_on_songs_and_comes_back_from_disk(genre_folder, tmp_path):

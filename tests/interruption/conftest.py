@@ -1,4 +1,4 @@
-"""What the tests of breakdowns share: a server with a will of its own, a disk without room, a model and songs."""
+"""Fixtures for failure tests: a faulty server, a small disk, a model and tracks."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ import soundfile
 import torch
 
 import musgenre
-from musgenre.core import http as transfers
+from musgenre.core import download as transfers
 
 CONTENT = np.random.default_rng(0).bytes(1_500_000)
 
 
 class Pages:
-    """What a server answers, and what it was asked.
+    """Responses and received requests of a server.
 
     Attributes:
         address: ``http://127.0.0.1:<port>``.
-        content: What stands at every address without an answer of its own.
+        content: Body for every path without its own responses.
         tag: Its ``ETag``, or ``None`` for none.
-        asked: Each address that was asked for, with the ``Range`` header or ``None``.
-        sent: How many bytes of content went out.
-        answers: An address's own answers, the last of which goes for all that follow.
+        requested: Each requested path, with the ``Range`` header or ``None``.
+        sent: Number of content bytes sent.
+        responses: Responses by path; the last one is repeated.
     """
 
     def __init__(self) -> None:
         self.address = ""
         self.content = CONTENT
         self.tag: str | None = '"first"'
-        self.asked: list[tuple[str, str | None]] = []
+        self.requested: list[tuple[str, str | None]] = []
         self.sent = 0
-        self.answers: dict[str, list[Callable[[Any], None]]] = {}
+        self.responses: dict[str, list[Callable[[Any], None]]] = {}
 
-    def answer(self, path: str, *answers: Callable[[Any], None]) -> str:
-        self.answers[path] = list(answers)
+    def respond(self, path: str, *responses: Callable[[Any], None]) -> str:
+        self.responses[path] = list(responses)
         return self.address + path
 
 
@@ -53,17 +53,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     pages: Pages
 
     def do_GET(self) -> None:
-        self.pages.asked.append((self.path, self.headers["Range"]))
-        own = self.pages.answers.get(self.path)
-        if own:
-            (own.pop(0) if len(own) > 1 else own[0])(self)
+        self.pages.requested.append((self.path, self.headers["Range"]))
+        responses = self.pages.responses.get(self.path)
+        if responses:
+            (responses.pop(0) if len(responses) > 1 else responses[0])(self)
         else:
-            self.give()
+            self.send()
 
-    def give(self, *, cut_after: int | None = None, ranges: bool = True, pause: float = 0.0) -> None:
-        """Sends the content, or the rest that is asked for; ``cut_after`` so many bytes the connection breaks."""
-        content, asked = self.pages.content, self.headers["Range"]
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and ranges else 0
+    def send(self, *, cut_after: int | None = None, ranges: bool = True, pause: float = 0.0) -> None:
+        """Sends the content or the requested range; closes the connection after ``cut_after`` bytes."""
+        content, requested = self.pages.content, self.headers["Range"]
+        start = int(requested.removeprefix("bytes=").rstrip("-")) if requested and ranges else 0
         if self.headers["If-Range"] != self.pages.tag:
             start = 0
         self.send_response(206 if start else 200)
@@ -80,9 +80,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.pages.sent += len(rest[first : first + 50_000])
             time.sleep(pause)
         if cut_after is not None:
-            self.break_off()
+            self.close_early()
 
-    def break_off(self) -> None:
+    def close_early(self) -> None:
         self.wfile.flush()
         self.connection.shutdown(socket.SHUT_RDWR)
 
@@ -93,11 +93,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pages]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(transfers, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(transfers, "RETRY_PAUSE_SECONDS", 0.0)
     pages = Pages()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("PagesHandler", (Handler,), {"pages": pages}))
     server.daemon_threads = True
-    server.handle_error = lambda *_: None  # clients are killed here
+    server.handle_error = lambda *_: None  # tests kill clients
     with server:
         pages.address = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -107,31 +107,31 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pages]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MiB."""
+    """A file system of 1 MiB."""
     yield from _mounted(tmp_path / "small", "tmpfs", "size=1m")
 
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A folder that nobody, not even root, can write to; what ``tmp_path / "kept"`` holds is in it."""
+    """A directory that not even root can write to: a read-only mount of ``tmp_path / "kept"``."""
     (tmp_path / "kept").mkdir()
     for place in _mounted(tmp_path / "read-only", str(tmp_path / "kept"), "bind"):
         said = subprocess.run(["mount", "-o", "remount,bind,ro", place], capture_output=True, text=True, check=False)
         if said.returncode:
-            pytest.skip(f"a folder cannot be made read-only here: {said.stderr.strip()}")
+            pytest.skip(f"a read-only mount is not possible here: {said.stderr.strip()}")
         yield place
 
 
 def _mounted(place: Path, what: str, options: str) -> Iterator[Path]:
     if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting a disk takes root on Linux")
+        pytest.skip("mounting needs root on Linux")
     place.mkdir()
     kind = ["-t", "tmpfs"] if what == "tmpfs" else []
     said = subprocess.run(
         ["mount", *kind, "-o", options, what, place], capture_output=True, text=True, check=False, timeout=30
     )
     if said.returncode:
-        pytest.skip(f"no disk can be mounted here: {said.stderr.strip()}")
+        pytest.skip(f"mounting is not possible here: {said.stderr.strip()}")
     try:
         yield place
     finally:
@@ -139,7 +139,7 @@ def _mounted(place: Path, what: str, options: str) -> Iterator[Path]:
 
 
 def make_classifier(labels: tuple[str, ...] = ("drone", "hiss"), *, seed: int = 0) -> musgenre.GenreClassifier:
-    """A network of a few thousand weights on windows of half a second at 8 kHz."""
+    """A network of a few thousand weights for windows of 0.6 s at 8 kHz."""
     torch.manual_seed(seed)
     feature = musgenre.Component("logmel", {"n_fft": 256, "hop_length": 128, "n_mels": 32})
     backbone = musgenre.Component("vgg16-slim", {"width": 0.05, "dense_units": 8})
@@ -162,7 +162,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_songs() -> Callable[..., list[Path]]:
-    """Writes songs of 0.1 to 0.5 s, every so-manieth of them broken in one of four ways."""
+    """Writes tracks of 0.1 to 0.5 s; every ``broken_every``-th is damaged in one of four ways."""
 
     def write(folder: Path, count: int, *, broken_every: int) -> list[Path]:
         generator = np.random.default_rng(0)
@@ -174,7 +174,7 @@ def make_songs() -> Callable[..., list[Path]]:
             soundfile.write(path, noise, 8_000)
             if number % broken_every == broken_every // 2:
                 content = path.read_bytes()
-                ways = (b"", b"This is no music.", content[:30], content[: len(content) // 3])
+                ways = (b"", b"not audio", content[:30], content[: len(content) // 3])
                 path.write_bytes(ways[number // broken_every % len(ways)])
             songs.append(path)
         return songs

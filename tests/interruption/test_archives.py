@@ -1,4 +1,4 @@
-"""Archives that want to write elsewhere, and the way of GTZAN from a server to a folder of tracks."""
+"""Unpacking of untrusted archives, and the download of GTZAN."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from musgenre.backbones.yamnet_weights import CACHED
+from musgenre.backbones.yamnet_weights import CACHE_PATH
 from musgenre.cli.main import app
 from musgenre.core.errors import DatasetError, ParameterError, WeightsError
-from musgenre.datasets import GTZAN, archives, gtzan_archive
+from musgenre.datasets import GTZAN, gtzan_archive
 from musgenre.datasets.gtzan import GENRES
 from musgenre.models.classifier import GenreClassifier
 
@@ -44,23 +44,23 @@ GOOD = member("genres/blues/blues.00000.wav", b"music", mode=0o777)
 
 class TestUnpack:
     @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-    def test_files_and_folders(self, tmp_path, mode):
+    def test_files_and_directories(self, tmp_path, mode):
         members = (member("genres", type=tarfile.DIRTYPE, mode=0o755), GOOD, member("./genres/jazz/a.wav", b"more"))
-        archives.unpack(archive_of(tmp_path / "a.tar", *members, mode=mode), tmp_path / "genres", max_bytes=PLENTY)
+        gtzan_archive.unpack(archive_of(tmp_path / "a.tar", *members, mode=mode), tmp_path / "genres", max_bytes=PLENTY)
         assert (tmp_path / "genres/blues/blues.00000.wav").read_bytes() == b"music"
         assert (tmp_path / "genres/jazz/a.wav").read_bytes() == b"more"
         assert (tmp_path / "genres/blues/blues.00000.wav").stat().st_mode & 0o022 == 0
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "genres"]
 
-    def test_junk_is_dropped(self, tmp_path):
+    def test_metadata_files_are_skipped(self, tmp_path):
         junk = [member(f"genres/blues/{name}", b"junk") for name in ("._blues.00000.wav", ".DS_Store")]
         junk += [member("._genres", b"junk"), member("__MACOSX/genres/._blues", b"junk"), member("genres/._x/a", b"y")]
-        archives.unpack(archive_of(tmp_path / "a.tar.gz", *junk, GOOD), tmp_path / "genres", max_bytes=PLENTY)
+        gtzan_archive.unpack(archive_of(tmp_path / "a.tar.gz", *junk, GOOD), tmp_path / "genres", max_bytes=PLENTY)
         files = [path.name for path in (tmp_path / "genres").rglob("*") if path.is_file()]
         assert files == ["blues.00000.wav"]
 
     @pytest.mark.parametrize(
-        ("bad", "told"),
+        ("bad", "message"),
         [
             (member("../outside", b"x"), "outside of its folder"),
             (member("genres/../../outside", b"x"), "outside of its folder"),
@@ -79,24 +79,24 @@ class TestUnpack:
         ],
         ids=lambda value: value[0].name + value[0].linkname if isinstance(value, tuple) else "",
     )
-    def test_nothing_of_a_bad_archive_is_kept(self, tmp_path, bad, told):
+    def test_a_refused_archive_leaves_no_files(self, tmp_path, bad, message):
         folder = tmp_path / "a" / "b"
         folder.mkdir(parents=True)
         archive = archive_of(tmp_path / "bad.tar.gz", GOOD, bad)
-        with pytest.raises(DatasetError, match=told) as caught:
-            archives.unpack(archive, folder / "genres", max_bytes=1_000)
+        with pytest.raises(DatasetError, match=message) as caught:
+            gtzan_archive.unpack(archive, folder / "genres", max_bytes=1_000)
         assert str(archive) in str(caught.value)
         assert [path.name for path in tmp_path.rglob("*")] == ["bad.tar.gz", "a", "b"] or not list(folder.iterdir())
         assert not any(path.name == "outside" for path in tmp_path.rglob("*"))
         assert not Path("/tmp/outside").exists()
 
-    def test_a_link_does_not_lead_out(self, tmp_path):
+    def test_links_are_refused(self, tmp_path):
         members = (member("genres/out", type=tarfile.SYMTYPE, linkname=str(tmp_path)), member("genres/out/x", b"x"))
         with pytest.raises(DatasetError, match="link"):
-            archives.unpack(archive_of(tmp_path / "a.tar", *members), tmp_path / "genres", max_bytes=PLENTY)
+            gtzan_archive.unpack(archive_of(tmp_path / "a.tar", *members), tmp_path / "genres", max_bytes=PLENTY)
         assert not (tmp_path / "x").exists()
 
-    def test_a_damaged_archive(self, tmp_path):
+    def test_damaged_archive(self, tmp_path):
         noise = np.random.default_rng(0).bytes(200_000)
         whole = archive_of(tmp_path / "whole.tar.gz", GOOD, member("genres/noise", noise)).read_bytes()
         flipped = bytearray(whole)
@@ -104,24 +104,24 @@ class TestUnpack:
         for content in (b"", b"no archive", b"<html>" * 500, whole[:100_000], whole[:-5], bytes(flipped)):
             (tmp_path / "damaged.tar.gz").write_bytes(content)
             with pytest.raises(DatasetError, match=r"cannot be unpacked|refused"):
-                archives.unpack(tmp_path / "damaged.tar.gz", tmp_path / "genres", max_bytes=PLENTY)
+                gtzan_archive.unpack(tmp_path / "damaged.tar.gz", tmp_path / "genres", max_bytes=PLENTY)
             assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.tar.gz", "whole.tar.gz"]
 
-    def test_what_a_killed_one_left_is_removed(self, tmp_path):
+    def test_files_of_a_killed_process_are_removed(self, tmp_path):
         (tmp_path / ".genres.abc.partial" / "genres").mkdir(parents=True)
-        archives.unpack(archive_of(tmp_path / "a.tar", GOOD), tmp_path / "genres", max_bytes=PLENTY)
+        gtzan_archive.unpack(archive_of(tmp_path / "a.tar", GOOD), tmp_path / "genres", max_bytes=PLENTY)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "genres"]
 
-    def test_a_full_disk(self, tmp_path, small_disk):
+    def test_full_disk(self, tmp_path, small_disk):
         archive = archive_of(tmp_path / "a.tar.gz", GOOD, member("genres/large", bytes(3_000_000)))
         with pytest.raises(DatasetError, match="No space left"):
-            archives.unpack(archive, small_disk / "genres", max_bytes=PLENTY)
+            gtzan_archive.unpack(archive, small_disk / "genres", max_bytes=PLENTY)
         assert list(small_disk.iterdir()) == []
 
 
 @pytest.fixture
 def gtzan(pages, monkeypatch):
-    """Three tracks a genre behind two addresses, the first of which is dead."""
+    """Three tracks per genre at two URLs, of which the first is unavailable."""
     random = np.random.default_rng(0)
     names = [f"genres/{genre}/{genre}.{number:05}.wav" for genre in GENRES for number in range(3)]
     file = io.BytesIO()
@@ -132,7 +132,7 @@ def gtzan(pages, monkeypatch):
             info, content = member(name, sound.getvalue())
             archive.addfile(info, io.BytesIO(content))
     pages.content = file.getvalue()
-    dead = pages.answer("/dead", lambda handler: handler.send_error(404))
+    dead = pages.respond("/dead", lambda handler: handler.send_error(404))
     digest = f"sha256:{hashlib.sha256(pages.content).hexdigest()}"
     addresses = (
         gtzan_archive.Address(dead, digest, 7),
@@ -144,30 +144,30 @@ def gtzan(pages, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::musgenre.datasets.DatasetWarning")
 class TestGTZAN:
-    def test_it_comes_once_and_whole(self, gtzan, pages, tmp_path):
+    def test_downloads_once_and_completely(self, gtzan, pages, tmp_path):
         for _ in range(2):
             root = GTZAN.download(tmp_path / "music")
         assert root == tmp_path / "music"
-        assert [path for path, _ in pages.asked] == ["/dead", "/genres.tar.gz"]
+        assert [path for path, _ in pages.requested] == ["/dead", "/genres.tar.gz"]
         assert [path.name for path in root.iterdir()] == ["genres"]
         assert len(GTZAN(root, scheme="all")) == 30
         assert not list(root.rglob("._*"))
 
-    def test_a_download_that_was_cut_off_goes_on(self, gtzan, pages, tmp_path):
-        pages.answer("/genres.tar.gz", lambda handler: handler.give(cut_after=7_000), lambda h: h.send_error(404))
+    def test_an_interrupted_download_is_resumed(self, gtzan, pages, tmp_path):
+        pages.respond("/genres.tar.gz", lambda handler: handler.send(cut_after=7_000), lambda h: h.send_error(404))
         with pytest.raises(DatasetError, match=r"/dead.*404.*genres\.tar\.gz.*404"):
             GTZAN.download(tmp_path)
-        pages.answer("/genres.tar.gz", lambda handler: handler.give())
+        pages.respond("/genres.tar.gz", lambda handler: handler.send())
         assert len(GTZAN(GTZAN.download(tmp_path), scheme="all")) == 30
-        assert pages.asked[-1][1] == "bytes=7000-"
+        assert pages.requested[-1][1] == "bytes=7000-"
 
-    def test_the_wrong_archive_is_refused(self, gtzan, pages, tmp_path):
+    def test_wrong_checksum_is_refused(self, gtzan, pages, tmp_path):
         pages.content = pages.content[:-1] + b"\1"
         with pytest.raises(DatasetError, match="does not match"):
             GTZAN.download(tmp_path)
         assert list(tmp_path.iterdir()) == []
 
-    def test_an_address_of_ones_own(self, gtzan, pages, tmp_path, caplog):
+    def test_custom_url(self, gtzan, pages, tmp_path, caplog):
         with caplog.at_level(logging.WARNING, "musgenre"):
             GTZAN.download(tmp_path / "a", url=pages.address + "/own")
         assert "No checksum" in caplog.text
@@ -179,26 +179,26 @@ class TestGTZAN:
             GTZAN.download(tmp_path / "d", checksum=gtzan)
         assert GTZAN.download(tmp_path / "e", url=pages.address + "/own", checksum=gtzan) == tmp_path / "e"
 
-    def test_what_is_there_stays(self, gtzan, pages, tmp_path):
+    def test_an_existing_dataset_is_not_downloaded(self, gtzan, pages, tmp_path):
         for layout in ("blues", "genres/blues", "Data/genres_original/blues"):
             root = tmp_path / layout.replace("/", "-")
             (root / layout).mkdir(parents=True)
             assert GTZAN.download(root) == root
-        assert pages.asked == []
+        assert pages.requested == []
 
-    def test_no_room_and_no_right(self, gtzan, small_disk, read_only):
+    def test_full_disk_and_read_only_directory(self, gtzan, small_disk, read_only):
         (small_disk / "full").write_bytes(bytes(2**20 - 8_192))
-        with pytest.raises(DatasetError, match=r"no room|No space left"):
+        with pytest.raises(DatasetError, match=r"do not fit on the disk|No space left"):
             GTZAN.download(small_disk)
         with pytest.raises(DatasetError, match="Read-only"):
             GTZAN.download(read_only)
 
-    def test_from_the_shell(self, gtzan, tmp_path):
+    def test_command_line(self, gtzan, tmp_path):
         done = CliRunner().invoke(app, ["download", "gtzan", str(tmp_path)])
         assert (done.exit_code, done.stdout) == (0, f"{tmp_path}: gtzan\n"), done.exception
         assert (tmp_path / "genres" / "rock").is_dir()
 
-    def test_the_addresses_are_whole(self):
+    def test_addresses_have_url_and_checksum(self):
         assert len(gtzan_archive.ADDRESSES) > 1
         for address in gtzan_archive.ADDRESSES:
             assert address.url.startswith("http")
@@ -207,13 +207,13 @@ class TestGTZAN:
 
 
 class TestLocalFilesOnly:
-    """``local_files_only`` holds for the weights of somebody else's network as well."""
+    """``local_files_only`` also applies to the weights of a backbone."""
 
     @pytest.fixture
     def cache(self, tmp_path, monkeypatch):
         monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path))
-        monkeypatch.setattr("requests.Session.get", lambda *_, **__: pytest.fail("asked the network"))
-        return tmp_path.joinpath(*CACHED)
+        monkeypatch.setattr("requests.Session.get", lambda *_, **__: pytest.fail("sent a request"))
+        return tmp_path.joinpath(*CACHE_PATH)
 
     def test_nothing_is_downloaded(self, cache):
         with pytest.raises(WeightsError, match="local_files_only=True forbids") as caught:
@@ -221,12 +221,12 @@ class TestLocalFilesOnly:
         assert str(cache) in str(caught.value)
         assert not cache.exists()
 
-    def test_what_is_kept_is_used(self, cache, monkeypatch):
+    def test_cached_weights_are_used(self, cache, monkeypatch):
         import os
 
         own = os.environ.get("MUSGENRE_TEST_YAMNET")
         if not own:
-            pytest.skip("MUSGENRE_TEST_YAMNET names no file of YAMNet's weights")
+            pytest.skip("MUSGENRE_TEST_YAMNET is not set to a file of YAMNet's weights")
         cache.parent.mkdir(parents=True)
         shutil.copy(own, cache)
         assert GenreClassifier.from_pretrained("yamnet-gtzan", local_files_only=True).config.backbone.name == "yamnet"

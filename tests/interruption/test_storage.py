@@ -1,4 +1,4 @@
-"""Models, caches and reports under kills, crowds, full disks and folders for reading only."""
+"""Saving of models, caches and reports under kills, concurrency, full disks and read-only directories."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import musgenre
 from musgenre.core.errors import DatasetError, MusgenreError, ParameterError, WeightsError
 from musgenre.core.files import file_lock
 from musgenre.evaluation.report import write_text
-from musgenre.training.cached_array import PART_ROWS, CachedArray
+from musgenre.training.embedding_cache import PART_ROWS, CachedArray
 
 
 @pytest.fixture
 def numbered(make):
-    """Makes models that say by their labels and by their weights, so by both files, which one they are."""
+    """Creates models that encode a number in both files, as labels and as weights."""
 
     def model(number: int) -> musgenre.GenreClassifier:
         classifier = make((f"a{number}", f"b{number}"))
@@ -41,9 +41,9 @@ def number_of(folder: Path) -> int:
 
 
 def forked(work: Callable[[], None]) -> int:
-    """Starts a process that does some work, and returns its id; an import of PyTorch less than a fresh one."""
+    """Forks a process that calls ``work``, and returns its id; saves the import of PyTorch."""
     if not hasattr(os, "fork"):
-        pytest.skip("processes are forked here, which this system cannot")
+        pytest.skip("needs os.fork")
     process = os.fork()
     if process == 0:
         code = 1
@@ -65,8 +65,8 @@ def files(folder: Path) -> list[str]:
 
 class TestKilledWhileSaving:
     @pytest.mark.parametrize(("renames", "expected"), [(0, 0), (1, 1), (2, 1)])
-    def test_at_each_step(self, tmp_path, numbered, monkeypatch, renames, expected):
-        """Before any file has taken its place the old model is there, and after that the new one."""
+    def test_before_each_rename(self, tmp_path, numbered, monkeypatch, renames, expected):
+        """The old model is complete before the first rename, and the new one after it."""
         numbered(0).save_pretrained(tmp_path)
         done, replace, second = [], Path.replace, numbered(1)
 
@@ -85,7 +85,8 @@ class TestKilledWhileSaving:
         assert number_of(tmp_path) == 2
         assert files(tmp_path) == ["README.md", "config.json", "model.safetensors"]
 
-    def test_at_any_time(self, tmp_path, numbered):
+    @pytest.mark.slow
+    def test_at_random_times(self, tmp_path, numbered):
         models, random = [numbered(number) for number in range(20)], np.random.default_rng(0)
         models[0].save_pretrained(tmp_path)
 
@@ -103,7 +104,7 @@ class TestKilledWhileSaving:
         assert number_of(tmp_path) == 7
         assert files(tmp_path) == ["README.md", "config.json", "model.safetensors"]
 
-    def test_a_configuration_mended_by_hand_is_the_one_that_counts(self, tmp_path, make):
+    def test_an_edited_configuration_takes_precedence(self, tmp_path, make):
         make().save_pretrained(tmp_path)
         config = tmp_path / "config.json"
         config.write_text(config.read_text().replace("hiss", "noise"))
@@ -113,6 +114,7 @@ class TestKilledWhileSaving:
 
 
 class TestCrowds:
+    @pytest.mark.slow
     def test_processes_and_threads_save_one_model(self, tmp_path, numbered):
         models = [numbered(number) for number in range(16)]
 
@@ -167,10 +169,10 @@ class TestCrowds:
             pass
 
 
-class TestPlaces:
-    """What was there is as it was, and the error says what is wrong with the place."""
+class TestFileSystems:
+    """Existing files are unchanged, and the error states the cause."""
 
-    def test_a_full_disk(self, small_disk, make):
+    def test_full_disk(self, small_disk, make):
         make().save_pretrained(small_disk / "model")
         before = {path.name: path.read_bytes() for path in (small_disk / "model").iterdir()}
         free = os.statvfs(small_disk)
@@ -186,7 +188,7 @@ class TestPlaces:
             write_text(small_disk / "report.json", "x" * 1_000_000)
         assert (small_disk / "report.json").read_text() == "{}"
 
-    def test_a_folder_for_reading_only(self, tmp_path, read_only, make):
+    def test_read_only_directory(self, tmp_path, read_only, make):
         make().save_pretrained(tmp_path / "kept" / "model")
         assert musgenre.GenreClassifier.from_pretrained(read_only / "model").labels == ("drone", "hiss")
         attempts = {

@@ -247,7 +247,7 @@ def test_a_cell_of_a_map_lies_over_what_it_sees(name):
         field = seen[0, 0].abs() * (seen[0, 0].abs() > 0.1 * seen.abs().max())
         mark = torch.zeros(len(one), 1, *one.shape[2:])
         mark[patch, 0, row, column] = 1
-        laid = backbone.onto_picture(mark, size=(64, 298))
+        laid = backbone.upsample_maps(mark, size=(64, 298))
         assert laid.shape == (64, 298)
         for axis, cells in ((0, 64), (1, 298)):
             other = 1 - axis

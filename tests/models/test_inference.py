@@ -159,6 +159,7 @@ class TestThreads:
 
 
 class TestOnnx:
+    @pytest.mark.slow
     def test_agrees_and_is_not_written_twice(self, classifier, song):
         pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
         quick = make(runtime="onnx")

@@ -139,6 +139,7 @@ class TestInitialWeights:
         assert GenreNetwork.from_config(config, pretrained=pretrained).backbone.weights == expected
         assert config.backbone.options == options
 
+    @pytest.mark.slow
     def test_the_network_of_a_saved_vgg16_downloads_nothing(self, monkeypatch):
         def refuse(*_, **__):
             raise RuntimeError("downloaded")

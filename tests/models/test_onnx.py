@@ -56,12 +56,14 @@ def test_windows_of_a_track_equal_the_classifier(classifier, session):
     np.testing.assert_allclose(found, classifier.predict((song, RATE)).windows.probabilities, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_unwritable_path(classifier, tmp_path):
     pytest.importorskip("onnxscript", reason="needs the extra 'onnx'")
     with pytest.raises(WeightsError, match="cannot be written"):
         classifier.export_onnx(tmp_path / "no-such-directory" / "model.onnx")
 
 
+@pytest.mark.slow
 def test_the_compiler_traces_one_graph(classifier):
     module, windows = Probabilities(classifier.network, temperature=0.5).eval(), torch.randn(2, 24_000)
     with torch.no_grad():

@@ -44,7 +44,7 @@ CONFIG = ModelConfig(
 def _network(seed: int) -> GenreNetwork:
     torch.manual_seed(seed)
     network = GenreNetwork.from_config(CONFIG)
-    network(torch.randn(4, 8000))  # moves the statistics of batch normalisation
+    network(torch.randn(4, 8000))  # updates the statistics of batch normalisation
     return network.eval()
 
 
@@ -72,7 +72,7 @@ def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 class TestRoundTrip:
-    def test_bit_for_bit(self, model, network):
+    def test_weights_and_outputs_are_identical(self, model, network):
         config, loaded = weights.load(model)
         waveforms = torch.randn(2, 8000)
         assert config == CONFIG
@@ -80,7 +80,7 @@ class TestRoundTrip:
         with torch.inference_mode():
             assert torch.equal(loaded.eval()(waveforms), network(waveforms))
 
-    def test_two_files_for_everyone_to_read(self, model):
+    def test_writes_two_readable_files(self, model):
         assert sorted(path.name for path in model.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
         if os.name == "posix":
             assert all(path.stat().st_mode & 0o777 == 0o644 for path in model.iterdir())
@@ -91,14 +91,14 @@ class TestRoundTrip:
         weights.save(tmp_path, config=CONFIG, network=channels_last)
         assert _equal(weights.load(tmp_path)[1], channels_last)
 
-    def test_writing_again_replaces(self, model):
+    def test_saving_again_replaces(self, model):
         other = _network(1)
         weights.save(model, config=replace(CONFIG, name="second"), network=other)
         config, loaded = weights.load(model)
         assert config.name == "second"
         assert _equal(loaded, other)
 
-    def test_makes_the_directories(self, tmp_path, network):
+    def test_creates_directories(self, tmp_path, network):
         weights.save(tmp_path / "a" / "b", config=CONFIG, network=network)
         assert weights.load(tmp_path / "a" / "b")[0] == CONFIG
 
@@ -111,7 +111,7 @@ class TestRoundTrip:
                 self.other.weight = self.one.weight
                 self.out_features = in_channels
                 self.expects = InputSpec(channels=in_channels)
-                self.came_from = weights
+                self.source = weights
 
             def stages(self):
                 return [self.one, self.other]
@@ -123,15 +123,15 @@ class TestRoundTrip:
         request.addfinalizer(lambda: BACKBONES.unregister("tied"))
         config = replace(CONFIG, backbone=Component("tied", {"weights": "file.pth"}))
         network = GenreNetwork.from_config(config, pretrained=True)
-        assert network.backbone.came_from == "file.pth"
+        assert network.backbone.source == "file.pth"
         weights.save(tmp_path, config=config, network=network)
         read, loaded = weights.load(tmp_path)
         assert read == replace(config, backbone=Component("tied"))
-        assert loaded.backbone.came_from is None
+        assert loaded.backbone.source is None
         assert _equal(loaded, network)
         assert loaded.backbone.one.weight is loaded.backbone.other.weight
 
-    def test_half_precision_on_disk_runs_in_single(self, model, network):
+    def test_half_precision_is_converted_to_single(self, model, network):
         path = model / WEIGHTS_FILE
         half = {name: t.half() if t.is_floating_point() else t for name, t in load_file(path).items()}
         save_file(half, path)
@@ -141,19 +141,19 @@ class TestRoundTrip:
         torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=1e-3, atol=1e-4)
 
 
-class TestWriting:
-    def _half_written(self, tensors, path, **_):
-        Path(path).write_bytes(b"half of it")
+class TestFailedSave:
+    def _write_partially(self, tensors, path, **_):
+        Path(path).write_bytes(b"partial")
         raise OSError("No space left on device")
 
-    def test_a_failure_leaves_the_earlier_model(self, model, network, monkeypatch):
-        monkeypatch.setattr(weights, "save_file", self._half_written)
+    def test_failure_of_the_weights_keeps_the_previous_model(self, model, network, monkeypatch):
+        monkeypatch.setattr(weights, "save_file", self._write_partially)
         with pytest.raises(WeightsError, match=r"cannot be written to .*No space left") as caught:
             weights.save(model, config=replace(CONFIG, name="second"), network=_network(1))
         assert isinstance(caught.value, OSError)
-        self._check_earlier(model, network)
+        self._check_unchanged(model, network)
 
-    def test_a_failure_at_the_second_file_leaves_the_earlier_model(self, model, network, monkeypatch):
+    def test_failure_of_the_configuration_keeps_the_previous_model(self, model, network, monkeypatch):
         def broken(path, *_, **__):
             path.write_bytes(b"{")
             raise OSError("No space left on device")
@@ -161,21 +161,21 @@ class TestWriting:
         monkeypatch.setattr(Path, "write_text", broken)
         with pytest.raises(WeightsError, match="No space left"):
             weights.save(model, config=replace(CONFIG, name="second"), network=_network(1))
-        self._check_earlier(model, network)
+        self._check_unchanged(model, network)
 
-    def test_a_failure_in_a_new_directory_leaves_no_file(self, tmp_path, network, monkeypatch):
-        monkeypatch.setattr(weights, "save_file", self._half_written)
+    def test_failure_in_a_new_directory_leaves_no_file(self, tmp_path, network, monkeypatch):
+        monkeypatch.setattr(weights, "save_file", self._write_partially)
         with pytest.raises(WeightsError):
             weights.save(tmp_path / "new", config=CONFIG, network=network)
         assert list((tmp_path / "new").iterdir()) == []
 
-    def _check_earlier(self, model, network):
+    def _check_unchanged(self, model, network):
         assert sorted(path.name for path in model.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
         config, loaded = weights.load(model)
         assert config == CONFIG
         assert _equal(loaded, network)
 
-    def test_onto_a_file(self, tmp_path, network):
+    def test_directory_is_a_file(self, tmp_path, network):
         (tmp_path / "file").write_text("mine")
         with pytest.raises(WeightsError, match="cannot be written"):
             weights.save(tmp_path / "file", config=CONFIG, network=network)
@@ -190,7 +190,7 @@ class TestWriting:
             {"backbone": Component("vgg16-slim", {"width": Path("a")})},
         ],
     )
-    def test_what_json_cannot_hold(self, changes, tmp_path, network):
+    def test_options_without_json_type(self, changes, tmp_path, network):
         with pytest.raises(ConfigError, match="that JSON cannot represent"):
             weights.save(tmp_path / "new", config=replace(CONFIG, **changes), network=network)
         assert not (tmp_path / "new").exists()
@@ -205,7 +205,7 @@ class TestConfigFile:
             weights.load(model)
 
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "message"),
         [
             ("", "is not JSON"),
             ("{", "is not JSON"),
@@ -217,18 +217,18 @@ class TestConfigFile:
         ],
         ids=["empty", "cut", "deep", "zeros", "list", "null", "number"],
     )
-    def test_no_json_object(self, model, text, said):
+    def test_not_a_json_object(self, model, text, message):
         (model / CONFIG_FILE).write_text(text)
-        with pytest.raises(ConfigError, match=rf"config\.json'.*{said}"):
+        with pytest.raises(ConfigError, match=rf"config\.json'.*{message}"):
             weights.load(model)
 
-    def test_no_text(self, model):
+    def test_not_utf8(self, model):
         (model / CONFIG_FILE).write_bytes(b"\xff\xfe{}")
         with pytest.raises(ConfigError, match="is not JSON"):
             weights.load(model)
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             (lambda pairs: pairs.update(labls=1), "labls"),
             (lambda pairs: pairs.pop("labels"), "labels"),
@@ -238,12 +238,12 @@ class TestConfigFile:
             (lambda pairs: pairs["backbone"]["options"].update(widht=1), "widht"),
         ],
     )
-    def test_wrong_entries_are_named(self, model, change, said):
+    def test_message_names_invalid_entries(self, model, change, message):
         _edit(model / CONFIG_FILE, change)
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             weights.load(model)
 
-    def test_a_file_chooses_among_what_is_registered(self, model):
+    def test_only_registered_components_are_built(self, model):
         _edit(model / CONFIG_FILE, lambda pairs: pairs["backbone"].update(name="os:system"))
         with pytest.raises(UnknownNameError, match="os:system"):
             weights.load(model)
@@ -253,7 +253,7 @@ class TestConfigFile:
         with pytest.raises(WeightsError, match=r"contains no model: config\.json is missing"):
             weights.load(model)
 
-    def test_a_directory_in_its_place(self, model):
+    def test_directory_instead_of_a_file(self, model):
         (model / CONFIG_FILE).unlink()
         (model / CONFIG_FILE).mkdir()
         with pytest.raises(WeightsError, match="cannot be read"):
@@ -262,14 +262,14 @@ class TestConfigFile:
 
 class TestWeightsFile:
     @pytest.mark.parametrize("share", [0, 0.0001, 0.5, 0.999])
-    def test_cut(self, model, share):
+    def test_truncated(self, model, share):
         path = model / WEIGHTS_FILE
         with path.open("r+b") as file:
             file.truncate(int(path.stat().st_size * share))
         with pytest.raises(WeightsError, match=r"model\.safetensors' is damaged"):
             weights.load(model)
 
-    def test_a_pickle_runs_no_code(self, model, tmp_path):
+    def test_a_pickle_is_not_executed(self, model, tmp_path):
         class Payload:
             def __reduce__(self):
                 return (Path.touch, (tmp_path / "ran",))
@@ -286,7 +286,7 @@ class TestWeightsFile:
         with pytest.raises(WeightsError, match=r"contains no weights: model\.safetensors is missing"):
             weights.load(model)
 
-    def test_what_does_not_fit_is_named(self, model):
+    def test_message_names_mismatched_tensors(self, model):
         tensors = load_file(model / WEIGHTS_FILE)
         del tensors["head.1.weight"]
         tensors["head.1.wait"] = torch.zeros(2)
@@ -294,20 +294,20 @@ class TestWeightsFile:
         save_file(tensors, model / WEIGHTS_FILE)
         with pytest.raises(WeightsError) as caught:
             weights.load(model)
-        said = str(caught.value)
-        assert "missing: head.1.weight;" in said
-        assert "unexpected: head.1.wait;" in said
-        assert "wrong shape: head.4.bias (10,) instead of (3,)." in said
-        assert str(model / WEIGHTS_FILE) in said
+        message = str(caught.value)
+        assert "missing: head.1.weight;" in message
+        assert "unexpected: head.1.wait;" in message
+        assert "wrong shape: head.4.bias (10,) instead of (3,)." in message
+        assert str(model / WEIGHTS_FILE) in message
 
-    def test_labels_that_do_not_fit(self, model):
+    def test_number_of_labels_does_not_match(self, model):
         _edit(model / CONFIG_FILE, lambda pairs: pairs["labels"].append("polka"))
         with pytest.raises(WeightsError, match=r"wrong shape: head\.4\.bias \(3,\) instead of \(4,\)"):
             weights.load(model)
 
 
 class TestLocate:
-    def test_nothing_and_the_name_are_the_bundled_model(self):
+    def test_default_is_the_bundled_model(self):
         assert weights.locate(None) == weights.locate(weights.DEFAULT_MODEL)
         assert weights.locate(None).is_dir()
 
@@ -315,7 +315,7 @@ class TestLocate:
     def test_directory(self, kind, model):
         assert weights.locate(kind(model)) == model
 
-    def test_a_directory_goes_before_other_meanings(self, tmp_path, monkeypatch):
+    def test_a_directory_precedes_other_interpretations(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         for name in (weights.DEFAULT_MODEL, "org/name"):
             (tmp_path / name).mkdir(parents=True)
@@ -324,28 +324,28 @@ class TestLocate:
     @pytest.mark.parametrize(
         "name", ["nonsense", "a/b/c", "./model", "/nowhere/model", "org/na me", "../x", "org/", "ö/x"]
     )
-    def test_nonsense(self, name):
+    def test_invalid_names(self, name):
         with pytest.raises(WeightsError, match=r"There is no model .*expected a directory") as caught:
             weights.locate(name)
         assert weights.DEFAULT_MODEL in str(caught.value)
 
 
 class TestBundledNames:
-    def test_every_name_is_a_directory_of_the_package(self):
+    def test_bundled_models_are_in_the_package(self):
         assert all(
             directory.is_relative_to(Path(weights.__file__).parents[1]) for directory in weights.BUNDLED.values()
         )
         assert weights.BUNDLED["yamnet-gtzan"] == weights.BUNDLED["yamnet-gtzan-v1"]
         assert weights.DEFAULT_MODEL in weights.BUNDLED
 
-    def test_an_alias(self, model, monkeypatch):
+    def test_alias(self, model, monkeypatch):
         monkeypatch.setattr(weights, "BUNDLED", {"tiny-v2": model, "tiny": model})
         assert weights.locate("tiny") == weights.locate("tiny-v2") == model
 
 
 @pytest.fixture
-def somewhere() -> Iterator[type[Backbone]]:
-    """A backbone whose weights have a name: ``"somewhere"`` is a matrix of twos; a path's length is another number."""
+def named_backbone() -> Iterator[type[Backbone]]:
+    """Registers a backbone with named weights: ``"somewhere"`` is all twos, a path is filled with its length."""
 
     class Named(Backbone):
         named_weights = ("somewhere",)
@@ -356,7 +356,7 @@ def somewhere() -> Iterator[type[Backbone]]:
             self.norm = nn.BatchNorm1d(4)
             self.out_features = 4
             self.expects = InputSpec(channels=in_channels)
-            self.came_from = weights
+            self.source = weights
             if weights is not None:
                 nn.init.constant_(self.layer.weight, 2.0 if weights == "somewhere" else len(weights))
 
@@ -366,15 +366,15 @@ def somewhere() -> Iterator[type[Backbone]]:
         def forward(self, feature):
             return self.norm(self.layer(feature.mean(dim=(-2, -1))))
 
-    with BACKBONES.temporary("somewhere-net", Named):
+    with BACKBONES.temporary("named-net", Named):
         yield Named
 
 
 class TestHeadOnly:
-    config = replace(CONFIG, backbone=Component("somewhere-net", {"weights": "somewhere"}))
+    config = replace(CONFIG, backbone=Component("named-net", {"weights": "somewhere"}))
 
     @pytest.fixture
-    def built(self, somewhere):
+    def built(self, named_backbone):
         torch.manual_seed(0)
         return GenreNetwork.from_config(self.config, pretrained=True).eval()
 
@@ -383,40 +383,40 @@ class TestHeadOnly:
         weights.save(tmp_path / "head", config=self.config, network=built, head_only=True)
         return tmp_path / "head"
 
-    def test_holds_everything_but_the_backbone(self, head, built):
+    def test_contains_all_weights_except_the_backbones(self, head, built):
         names = set(load_file(head / WEIGHTS_FILE))
         assert names == {name for name in built.state_dict() if not name.startswith("backbone.")}
         assert json.loads((head / CONFIG_FILE).read_text())["backbone"]["options"] == {"weights": "somewhere"}
 
-    def test_the_backbone_comes_from_its_source(self, head, built):
+    def test_backbone_is_loaded_from_its_source(self, head, built):
         config, loaded = weights.load(head)
         assert config == self.config
-        assert loaded.backbone.came_from == "somewhere"
+        assert loaded.backbone.source == "somewhere"
         head_of = {name: t for name, t in built.state_dict().items() if name.startswith("head.")}
         assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in head_of.items())
         assert torch.equal(loaded.backbone.layer.weight, built.backbone.layer.weight)
 
-    def test_or_from_a_file_that_the_user_names(self, head):
+    def test_backbone_is_loaded_from_a_given_file(self, head):
         config, loaded = weights.load(head, backbone_weights=Path("abc"))
-        assert loaded.backbone.came_from == "abc"
+        assert loaded.backbone.source == "abc"
         assert (loaded.backbone.layer.weight == 3).all()
         assert config == self.config
         classifier = GenreClassifier.from_pretrained(head, backbone_weights="abcd")
-        assert classifier.network.backbone.came_from == "abcd"
+        assert classifier.network.backbone.source == "abcd"
 
-    def test_saved_again_whole(self, head, tmp_path):
+    def test_saved_again_with_the_backbone(self, head, tmp_path):
         config, loaded = weights.load(head)
         weights.save(tmp_path / "whole", config=config, network=loaded)
         read, whole = weights.load(tmp_path / "whole")
         assert read.backbone.options == {}
-        assert whole.backbone.came_from is None
+        assert whole.backbone.source is None
         assert _equal(whole, loaded)
 
     @pytest.mark.parametrize("source", ["/etc/passwd", "../../x.h5", "imagenet", "", 0, True, ["somewhere"], {"a": 1}])
-    def test_a_configuration_names_known_sources_only(self, head, source):
+    def test_unknown_sources_are_refused(self, head, source):
         _edit(head / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].update(weights=source))
         with pytest.raises(
-            ConfigError, match=r"not a name of weights of the backbone 'somewhere-net'\. Available: 'somewhere'"
+            ConfigError, match=r"not a name of weights of the backbone 'named-net'\. Available: 'somewhere'"
         ):
             weights.load(head)
         with pytest.raises(ConfigError, match="not a name"):
@@ -427,18 +427,18 @@ class TestHeadOnly:
         with pytest.raises(ConfigError, match=r"'vgg16-slim'\. Available: none"):
             weights.load(model)
 
-    def test_the_users_file_is_for_models_without(self, model):
+    def test_backbone_weights_of_a_complete_model(self, model):
         with pytest.raises(ParameterError, match="leave backbone_weights out"):
             weights.load(model, backbone_weights="mine.h5")
 
     @pytest.mark.parametrize("options", [{}, {"weights": None}, {"weights": "my/own.pth"}])
-    def test_is_refused_where_nobody_else_has_the_weights(self, options, built, tmp_path):
-        config = replace(self.config, backbone=Component("somewhere-net", options))
+    def test_unnamed_weights_cannot_be_left_out(self, options, built, tmp_path):
+        config = replace(self.config, backbone=Component("named-net", options))
         with pytest.raises(ConfigError, match="must name them"):
             weights.save(tmp_path / "new", config=config, network=built, head_only=True)
         assert not (tmp_path / "new").exists()
 
-    def test_what_does_not_fit_is_named(self, head):
+    def test_message_names_mismatched_tensors(self, head):
         tensors = load_file(head / WEIGHTS_FILE)
         tensors["backbone.layer.weight"] = torch.zeros(4, 1)
         del tensors["head.1.bias"]
@@ -446,53 +446,53 @@ class TestHeadOnly:
         with pytest.raises(WeightsError, match=r"missing: head\.1\.bias; unexpected: backbone\.layer\.weight"):
             weights.load(head)
 
-    def test_a_whole_model_without_its_backbone_is_refused(self, head):
+    def test_missing_backbone_weights_are_refused(self, head):
         _edit(head / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].clear())
         with pytest.raises(WeightsError, match=r"missing: backbone\.layer\.bias"):
             weights.load(head)
 
 
-_ASK = """
+_SCRIPT = """
 import json, sys, time
 from musgenre.models import serialization as weights
 from musgenre.core.errors import WeightsError
 for arguments in json.loads(sys.argv[1]):
     start = time.perf_counter()
     try:
-        answer = {"directory": str(weights.locate(**arguments))}
+        result = {"directory": str(weights.locate(**arguments))}
     except WeightsError as error:
-        answer = {"error": str(error), "cause": type(error.__cause__).__name__}
-    print(json.dumps({**answer, "seconds": time.perf_counter() - start}))
+        result = {"error": str(error), "cause": type(error.__cause__).__name__}
+    print(json.dumps({**result, "seconds": time.perf_counter() - start}))
 """
 
 
-def _ask_hub(endpoint: str, home: Path, *questions: dict[str, Any]) -> list[dict[str, Any]]:
-    """Calls locate() in a process of its own, because the hub's client reads its settings on import."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+def _query_hub(endpoint: str, home: Path, *queries: dict[str, Any]) -> list[dict[str, Any]]:
+    """Calls locate() in a subprocess, because the Hub's client reads its settings on import."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
     limits = {"HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_ETAG_TIMEOUT": "2"}
-    said = subprocess.run(
-        [sys.executable, "-c", _ASK, json.dumps(questions)],
-        env={**kept, **own, **limits},
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT, json.dumps(queries)],
+        env={**inherited, **own, **limits},
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
-    assert said.returncode == 0, said.stderr
-    return [json.loads(line) for line in said.stdout.splitlines()]
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 class _Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub's protocol as a download needs: one model, ``org/model``, with one tag, ``v1``."""
+    """Implements the download protocol of the Hub for one model, ``org/model``, with one tag, ``v1``."""
 
     protocol_version = "HTTP/1.1"
     commit = "0123456789abcdef0123456789abcdef01234567"
     files: dict[str, bytes]
-    asked: list[str]
+    requested: list[str]
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        self.requested.append(self.path)
         api, _, name = self.path.rpartition("/")
         if self.path.startswith("/api/models/org/"):
             known = self.path.startswith(("/api/models/org/model/", "/api/models/org/broken/"))
@@ -539,15 +539,17 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="class")
 def hub(tmp_path_factory: pytest.TempPathFactory, network: GenreNetwork) -> Iterator[tuple[str, list[str]]]:
-    """The address of a hub on this machine, and the list of what it is asked for."""
+    """The URL of a local Hub, and the list of the paths that it received."""
     model = tmp_path_factory.mktemp("hub")
     weights.save(model, config=CONFIG, network=network)
     files = {name: (model / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)}
-    asked: list[str] = []
-    handler = type("Hub", (_Hub,), {"files": {**files, "README.md": b"# Model", "evil.bin": b"pickle"}, "asked": asked})
+    requested: list[str] = []
+    handler = type(
+        "Hub", (_Hub,), {"files": {**files, "README.md": b"# Model", "evil.bin": b"pickle"}, "requested": requested}
+    )
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", requested
         server.shutdown()
 
 
@@ -557,8 +559,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="class")
-def answers(hub: tuple[str, list[str]], home: Path) -> dict[str, dict[str, Any]]:
-    questions = {
+def results(hub: tuple[str, list[str]], home: Path) -> dict[str, dict[str, Any]]:
+    queries = {
         "before": {"source": "org/model", "revision": "v1", "local_files_only": True},
         "download": {"source": "org/model", "revision": "v1"},
         "after": {"source": "org/model", "revision": "v1", "local_files_only": True},
@@ -566,12 +568,13 @@ def answers(hub: tuple[str, list[str]], home: Path) -> dict[str, dict[str, Any]]
         "other model": {"source": "org/nothing"},
         "broken": {"source": "org/broken", "revision": "v1"},
     }
-    return dict(zip(questions, _ask_hub(hub[0], home, *questions.values()), strict=True))
+    return dict(zip(queries, _query_hub(hub[0], home, *queries.values()), strict=True))
 
 
+@pytest.mark.slow
 class TestHub:
-    def test_download(self, answers, hub, network):
-        directory = Path(answers["download"]["directory"])
+    def test_download(self, results, hub, network):
+        directory = Path(results["download"]["directory"])
         assert sorted(path.name for path in directory.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
         config, loaded = weights.load(directory)
         assert config == CONFIG
@@ -579,29 +582,29 @@ class TestHub:
         assert any(path.endswith("/org/model/revision/v1") for path in hub[1])
         assert not any("README" in path or "evil" in path for path in hub[1])
 
-    def test_local_files_only(self, answers):
-        assert "'org/model' (revision v1) could not be downloaded" in answers["before"]["error"]
-        assert answers["after"]["directory"] == answers["download"]["directory"]
+    def test_local_files_only(self, results):
+        assert "'org/model' (revision v1) could not be downloaded" in results["before"]["error"]
+        assert results["after"]["directory"] == results["download"]["directory"]
 
-    def test_unknown_revision(self, answers):
-        assert "'org/model' (revision v2) could not be downloaded" in answers["other revision"]["error"]
-        assert answers["other revision"]["cause"] == "RevisionNotFoundError"
+    def test_unknown_revision(self, results):
+        assert "'org/model' (revision v2) could not be downloaded" in results["other revision"]["error"]
+        assert results["other revision"]["cause"] == "RevisionNotFoundError"
 
-    def test_unknown_model(self, answers):
-        assert "'org/nothing' (revision main) could not be downloaded" in answers["other model"]["error"]
-        assert answers["other model"]["cause"] == "RepositoryNotFoundError"
+    def test_unknown_model(self, results):
+        assert "'org/nothing' (revision main) could not be downloaded" in results["other model"]["error"]
+        assert results["other model"]["cause"] == "RepositoryNotFoundError"
 
-    def test_connection_that_breaks(self, answers):
-        assert "'org/broken' (revision v1) could not be downloaded" in answers["broken"]["error"]
-        assert "Check the name, the revision and the network" in answers["broken"]["error"]
+    def test_broken_connection(self, results):
+        assert "'org/broken' (revision v1) could not be downloaded" in results["broken"]["error"]
+        assert "Check the name, the revision and the network" in results["broken"]["error"]
 
-    def test_unreachable(self, answers, home):
+    def test_unreachable(self, results, home):
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
             endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
-            unknown, cached = _ask_hub(
+            unknown, cached = _query_hub(
                 endpoint, home, {"source": "org/other"}, {"source": "org/model", "revision": "v1"}
             )
         assert "'org/other' (revision main) could not be downloaded" in unknown["error"]
         assert unknown["seconds"] < 15
-        assert cached["directory"] == answers["download"]["directory"]
+        assert cached["directory"] == results["download"]["directory"]

@@ -272,6 +272,7 @@ class TestOverview:
         assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("song.png", "old")]
 
 
+@pytest.mark.slow
 def test_pyplot_is_not_imported(tmp_path):
     code = """
 import sys

@@ -1,4 +1,4 @@
-"""A small classifier, for properties that hold of any."""
+"""A small classifier and a faulty server for property tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 import musgenre
 from musgenre.backbones import Backbone, InputSpec
-from musgenre.core import http as transfers
+from musgenre.core import download as transfers
 from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.features.spectral import LogMel
 
@@ -20,7 +20,7 @@ RATE = 8_000
 
 
 class Mosaic(Backbone):
-    """The picture in sixteen by two tiles: as small as a network can be that hears where and how high a sound is."""
+    """Averages the feature map in 16 × 2 tiles: the smallest network that responds to pitch and time."""
 
     def __init__(self, *, in_channels: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def classifier() -> musgenre.GenreClassifier:
 
 
 class BrokenServer(http.server.BaseHTTPRequestHandler):
-    """Breaks off after as many bytes as it is told, answer by answer; then it works."""
+    """Closes the connection after ``cuts[i]`` bytes of response ``i``, and sends complete responses afterwards."""
 
     content = random.Random(0).randbytes(50_000)
     cuts: list[int]
@@ -56,8 +56,8 @@ class BrokenServer(http.server.BaseHTTPRequestHandler):
     address: str
 
     def do_GET(self) -> None:
-        asked = self.headers["Range"]
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        requested = self.headers["Range"]
+        start = int(requested.removeprefix("bytes=").rstrip("-")) if requested else 0
         self.send_response(206 if start else 200)
         self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         self.send_header("Content-Length", str(len(self.content) - start))
@@ -78,9 +78,9 @@ def broken_server() -> Iterator[type[BrokenServer]]:
     handler = type("Handler", (BrokenServer,), {"cuts": [], "version": None})
     with pytest.MonkeyPatch.context() as patch, http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         patch.setenv("NO_PROXY", "127.0.0.1")
-        patch.setattr(transfers, "PAUSE_SECONDS", 0.0)
+        patch.setattr(transfers, "RETRY_PAUSE_SECONDS", 0.0)
         server.daemon_threads = True
-        server.handle_error = lambda *_: None  # of a client that has what it wants
+        server.handle_error = lambda *_: None  # clients close connections early
         handler.address = f"http://127.0.0.1:{server.server_port}/file"
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield handler

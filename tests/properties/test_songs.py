@@ -1,7 +1,4 @@
-"""What must hold of every song and every trained network. Of single parts of it, tests/ has properties beside each:
-that the order of windows does not matter (test_metrics), configurations that round-trip (test_specs), splits that share
-no group (datasets/test_splits), frames (test_functional), features and transforms.
-"""
+"""Properties of predictions for every track and network; the tests of each package contain its own properties."""
 
 from __future__ import annotations
 
@@ -20,15 +17,15 @@ Samples = npt.NDArray[np.float32]
 
 @st.composite
 def songs(draw: st.DrawFn, *, shortest: float = 0.1, longest: float = 1.7) -> Samples:
-    """Noise and a tone that comes and goes: every window is another one."""
+    """Noise and an amplitude-modulated tone, so that all windows differ."""
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     time = np.arange(draw(st.integers(int(shortest * RATE), int(longest * RATE)))) / RATE
     tone = np.sin(2 * np.pi * random.uniform(100, 3_500) * time) * np.sin(2 * np.pi * random.uniform(0.3, 4) * time)
     return (0.05 * random.normal(size=time.size) + 0.3 * tone).astype(np.float32)
 
 
-def test_the_classifier_tells_windows_apart(classifier):
-    """Without this the properties below would hold of nothing."""
+def test_predictions_depend_on_the_window(classifier):
+    """Otherwise the properties below would be trivial."""
     time = np.arange(4 * RATE) / RATE
     sweep = np.sin(2 * np.pi * (100 + 400 * time) * time).astype(np.float32)
     probabilities = classifier.predict((sweep, RATE)).windows.probabilities
@@ -39,7 +36,7 @@ def test_the_classifier_tells_windows_apart(classifier):
 class TestPredictions:
     @SETTINGS
     @given(song=songs(), batch_size=st.integers(1, 12))
-    def test_batches_are_windows_one_by_one(self, classifier, song, batch_size):
+    def test_batch_size_does_not_matter(self, classifier, song, batch_size):
         single = classifier.predict((song, RATE), batch_size=1).windows
         together = classifier.predict((song, RATE), batch_size=batch_size).windows
         np.testing.assert_array_equal(together.start_seconds, single.start_seconds)
@@ -47,7 +44,7 @@ class TestPredictions:
 
     @SETTINGS
     @given(several=st.lists(songs(), max_size=5))
-    def test_several_are_each_for_itself(self, classifier, several):
+    def test_tracks_are_independent(self, classifier, several):
         alone = [classifier.predict((song, RATE)) for song in several]
         for results in (
             classifier.predict([(song, RATE) for song in several]),
@@ -59,7 +56,7 @@ class TestPredictions:
 
     @SETTINGS
     @given(song=songs(), channels=st.integers(2, 6))
-    def test_equal_channels_are_one(self, classifier, song, channels):
+    def test_equal_channels_equal_mono(self, classifier, song, channels):
         mono = classifier.predict((song, RATE))
         several = classifier.predict((np.tile(song, (channels, 1)), RATE))
         np.testing.assert_allclose(several.windows.probabilities, mono.windows.probabilities, atol=1e-4)
@@ -76,7 +73,7 @@ class TestPredictions:
 
     @SETTINGS
     @given(song=songs(), gain_db=st.floats(-40, 40))
-    def test_gain_changes_no_label(self, classifier, song, gain_db):
+    def test_gain_does_not_change_the_label(self, classifier, song, gain_db):
         as_it_is = classifier.predict((song, RATE))
         louder = classifier.predict((song * np.float32(10 ** (gain_db / 20)), RATE))
         np.testing.assert_allclose(louder.windows.probabilities, as_it_is.windows.probabilities, atol=1e-3)
@@ -119,13 +116,13 @@ class TestAudio:
         rates=st.tuples(*[st.sampled_from([8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000])] * 2),
         share=st.floats(0.02, 0.9),
     )
-    def test_resampling_keeps_a_tone_in_its_band(self, rates, share):
+    def test_resampling_preserves_the_frequency_of_a_tone(self, rates, share):
         rate, wanted = rates
         frequency = share * min(rates) / 2
         time = np.arange(rate) / rate
         tone = load(((0.5 * np.sin(2 * np.pi * frequency * time)).astype(np.float32), rate), sample_rate=wanted)
         assert tone.size == wanted
-        spectrum = np.abs(np.fft.rfft(tone * np.hanning(tone.size)))  # a second: bins of 1 Hz
+        spectrum = np.abs(np.fft.rfft(tone * np.hanning(tone.size)))  # one second: bins of 1 Hz
         assert abs(int(spectrum.argmax()) - frequency) <= 1
         near = np.abs(np.arange(spectrum.size) - frequency) < 20
         assert np.square(spectrum[~near]).sum() < 1e-4 * np.square(spectrum).sum()

@@ -1,4 +1,4 @@
-"""What must hold of everything that is read from disk, or kept there, whatever was there before."""
+"""Properties of everything that is read from or written to disk."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from musgenre.cli.results import results
+from musgenre.cli.results import open_results
 from musgenre.core.config import AudioSpec, Component, ModelConfig, Prediction, Windows, from_dict, to_dict
 from musgenre.core.errors import AudioFileError, ConfigError, DatasetError
-from musgenre.datasets.archives import unpack
 from musgenre.datasets.base import Track, TrackDataset
+from musgenre.datasets.gtzan_archive import unpack
 from musgenre.datasets.windows import GridWindows
 from musgenre.training.embedding_cache import embedded
 
@@ -31,10 +31,10 @@ LABELS = ("jazz", "rock")
 
 
 @SETTINGS
-@given(name=st.text(), value=st.none() | st.integers() | st.text(), place=st.sampled_from(["", "audio", "feature"]))
-def test_an_unknown_key_is_refused_wherever_it_stands(name, value, place):
+@given(name=st.text(), value=st.none() | st.integers() | st.text(), section=st.sampled_from(["", "audio", "feature"]))
+def test_unknown_keys_are_refused_at_every_level(name, value, section):
     pairs = to_dict(PLAIN)
-    inner = pairs[place] if place else pairs
+    inner = pairs[section] if section else pairs
     known = name in inner
     inner.setdefault(name, value)
     if known:
@@ -50,8 +50,8 @@ STEPS = st.lists(st.tuples(st.sampled_from(["write", "swap"]), st.integers(0, 1)
 
 @settings(SETTINGS, max_examples=12)
 @given(steps=STEPS)
-def test_the_cache_never_gives_another_files_data(classifier, steps):
-    """Files of equal size and time that change places, or are written over, are what they are now."""
+def test_the_cache_never_returns_data_of_another_file(classifier, steps):
+    """Files of equal size and time stamp are recognised after being swapped or overwritten."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, f"{number}.wav") for number in range(2)]
         inside = [0, 1]
@@ -73,9 +73,9 @@ def test_the_cache_never_gives_another_files_data(classifier, steps):
                 inside.reverse()
             tracks = [Track(path.stem, path, "jazz", None, 0.25) for path in paths]
             windows = GridWindows(TrackDataset(tracks, labels=classifier.labels, name="two"), audio=SPEC)
-            kept = embedded(windows, classifier.network, directory=Path(folder, "cache"))
+            rows = embedded(windows, classifier.network, directory=Path(folder, "cache"))
             expected = [_embedding(classifier.network, content) for content in inside]
-            for row, wanted in zip((kept[0][0], kept[1][0]), expected, strict=True):
+            for row, wanted in zip((rows[0][0], rows[1][0]), expected, strict=True):
                 torch.testing.assert_close(row, wanted)
 
 
@@ -96,11 +96,11 @@ kinds = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarf
 
 @SETTINGS
 @given(members=st.lists(st.tuples(names, kinds, names), max_size=5), good=st.booleans())
-def test_an_archive_never_writes_but_into_its_folder(members, good):
-    with tempfile.TemporaryDirectory() as place:
-        root = Path(place, "root")
+def test_an_archive_writes_only_into_its_directory(members, good):
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory, "root")
         root.mkdir()
-        archive = Path(place, "archive.tar")
+        archive = Path(directory, "archive.tar")
         with tarfile.open(archive, "w") as file:
             for name, kind, link in [("genres/good.wav", tarfile.REGTYPE, "")] * good + members:
                 info = tarfile.TarInfo(name)
@@ -111,7 +111,7 @@ def test_an_archive_never_writes_but_into_its_folder(members, good):
             whole = True
         except DatasetError:
             whole = False
-        assert {path.name for path in Path(place).iterdir()} == {"root", "archive.tar"}
+        assert {path.name for path in Path(directory).iterdir()} == {"root", "archive.tar"}
         assert [path.name for path in root.iterdir()] == ["genres"] * whole
         for path in root.rglob("*"):
             assert not path.is_symlink()
@@ -124,17 +124,17 @@ paths = st.text(alphabet=st.characters(min_codepoint=1), min_size=1, max_size=12
 
 @SETTINGS
 @given(songs=st.lists(paths, unique=True, max_size=12), data=st.data())
-def test_results_that_are_cut_anywhere_have_each_song_once_in_the_end(songs, data):
-    """A kill is a file that ends at any byte."""
+def test_results_truncated_at_any_byte_are_completed(songs, data):
+    """A killed process leaves a file that ends at any byte."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "results.jsonl")
         for _ in range(3):
-            with results(output, labels=LABELS, resume=True) as written:
+            with open_results(output, labels=LABELS, resume=True) as written:
                 for song in [song for song in songs if song not in written.done]:
                     written.add(_result(song))
             content = output.read_bytes()
             output.write_bytes(content[: data.draw(st.integers(0, len(content)))])
-        with results(output, labels=LABELS, resume=True) as written:
+        with open_results(output, labels=LABELS, resume=True) as written:
             for song in [song for song in songs if song not in written.done]:
                 written.add(_result(song))
             summary = written.summary()
@@ -160,7 +160,7 @@ def _result(song: str) -> Prediction | AudioFileError:
 
 @settings(SETTINGS, max_examples=15)
 @given(cuts=st.lists(st.integers(0, 60_000), max_size=6), version=st.sampled_from(['"one"', None]))
-def test_a_download_that_is_cut_anywhere_is_the_file_or_an_error(broken_server, cuts, version):
+def test_a_download_cut_at_any_byte_is_complete_or_an_error(broken_server, cuts, version):
     from musgenre.core.download import download
     from musgenre.core.errors import DownloadError
 

@@ -1,14 +1,13 @@
-"""Loads models that nobody means well with, and counts what becomes of them.
+"""Loads malicious models and counts the outcomes.
 
-A program of its own, so that a crash, a hang or a gigabyte cost it alone::
+It is a separate program, so that a crash, a hang or excessive memory does not affect other tests::
 
     python tests/robustness/hostile_models.py              # 2,000 mutations of config.json and model.safetensors
     python tests/robustness/hostile_models.py --count 200
 
-prints one JSON object: how many ended how, the slowest, how much memory it took, and every one that did anything but
-refuse with a MusgenreError or give a finite prediction. Meanwhile an audit hook of Python's looks for processes,
-connections, unpickling and files that are opened outside of the model. The exit code is 1 if there is any, or the
-memory grew by more than 768 MiB.
+prints one JSON object: the number of each outcome, the slowest model, the memory growth, and every model that neither
+raised a MusgenreError nor gave a finite prediction. An audit hook detects processes, connections, unpickling and files
+opened outside of the model's directory. The exit code is 1 if there is any, or if memory grew by more than 768 MiB.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ from typing import Any
 
 import numpy as np
 
-LIMIT_SECONDS, LIMIT_BYTES = 10.0, 3 * 2**28  # of the processor's time, which other programs do not change
-LIMIT_WAITING = 60.0  # by the clock
+LIMIT_SECONDS, LIMIT_BYTES = 10.0, 3 * 2**28  # of CPU time, which other programs do not affect
+LIMIT_WAITING = 60.0  # of wall-clock time
 SECRET = "secret-beside-the-model"
 NUMBERS: list[Any] = [0, -1, 1, 2, 3, 7, 64, 4096, 10**6, 10**9, 2**31, 2**63, 10**18, 10**400, -(10**400)]
 NUMBERS += [0.5, 1e-300, 1e-5, 1e5, 1e18, 1e308, -1e308, float("nan"), float("inf"), -float("inf")]
@@ -66,14 +65,15 @@ VALUES = NUMBERS + WORDS + OTHERS
 OPTIONS = {"weights": [f"../{SECRET}", "/etc/passwd", 3, ["imagenet"], {}], "in_channels": [10**9, 0, "1"]}
 OPTIONS |= {"width": NUMBERS, "dense_units": NUMBERS, "stem_stride": [True, 2, "2"], "pooling": ["mean", 1, []]}
 OPTIONS |= {"n_fft": NUMBERS, "hop_length": NUMBERS, "n_mels": NUMBERS, "n_mfcc": NUMBERS, "size": NUMBERS}
-OPTIONS |= {"f_min_hz": NUMBERS, "f_max_hz": NUMBERS, "sample_rate": NUMBERS, "normalise": [[[0] * 9, [1] * 9], [], 1]}
+OPTIONS |= {"f_min_hz": NUMBERS, "f_max_hz": NUMBERS, "sample_rate": NUMBERS, "mean": [[0] * 9, [], 1]}
+OPTIONS |= {"std": [[1] * 9, [], 1]}
 GIANTS = ["torchvision/vit_h_14", "torchvision/regnet_y_128gf", "timm/vit_giant_patch14_dinov2"]
 
 Pairs = dict[str, Any]
 
 
 def leaves(node: Any) -> list[tuple[Any, Any]]:
-    """Every place in nested JSON, as a container and a key of it."""
+    """Returns each value in nested JSON as its container and key."""
     keys = node.keys() if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
     return [pair for key in keys for pair in ((node, key), *leaves(node[key]))]
 
@@ -89,7 +89,7 @@ def other_option(pairs: Pairs, generator: random.Random) -> None:
     pairs[generator.choice(["feature", "backbone"])]["options"][option] = generator.choice(OPTIONS[option])
 
 
-def other_part(pairs: Pairs, generator: random.Random) -> None:
+def other_component(pairs: Pairs, generator: random.Random) -> None:
     from musgenre import BACKBONES, FEATURES
 
     if generator.random() < 0.5:
@@ -114,7 +114,7 @@ def fewer_or_more(pairs: Pairs, generator: random.Random) -> None:
         node[generator.choice(WORDS)] = generator.choice(VALUES)
 
 
-CONFIG_CHANGES = (other_value, other_option, other_part, other_size, fewer_or_more)
+CONFIG_CHANGES = (other_value, other_option, other_component, other_size, fewer_or_more)
 
 
 def changed_config(data: bytes, generator: random.Random) -> bytes:
@@ -131,11 +131,13 @@ def changed_bytes(data: bytes, generator: random.Random) -> bytes:
     if kind == 0:
         return data[: generator.randrange(len(data))]
     if kind == 1:
-        place = generator.randrange(len(data))
-        return data[:place] + generator.choice([b"[" * 100_000, b"\0", b"\xff", b"9" * 5000, b"{}"]) + data[place:]
+        position = generator.randrange(len(data))
+        return (
+            data[:position] + generator.choice([b"[" * 100_000, b"\0", b"\xff", b"9" * 5000, b"{}"]) + data[position:]
+        )
     for _ in range(generator.choice([1, 8, 64])):
-        place = generator.randrange(min(len(data), 4000) if generator.random() < 0.7 else len(data))
-        changed[place] ^= 1 << generator.randrange(8)
+        position = generator.randrange(min(len(data), 4000) if generator.random() < 0.7 else len(data))
+        changed[position] ^= 1 << generator.randrange(8)
     return bytes(changed)
 
 
@@ -145,10 +147,10 @@ def changed_weights(data: bytes, generator: random.Random) -> bytes:
     length = int.from_bytes(data[:8], "little")
     header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
     kind = generator.randrange(4)
-    if kind == 0:  # numbers that no weight has
-        place = generator.randrange(0, len(body) - 4, 4)
+    if kind == 0:  # values that no weight has
+        position = generator.randrange(0, len(body) - 4, 4)
         number = np.float32(generator.choice([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40])).tobytes()
-        body = body[:place] + number + body[place + 4 :]
+        body = body[:position] + number + body[position + 4 :]
     elif kind == 1:
         return generator.choice([0, 1, 2**22 + 1, 2**40, 2**63, 2**64 - 1]).to_bytes(8, "little") + data[8:]
     else:
@@ -161,14 +163,14 @@ def changed_weights(data: bytes, generator: random.Random) -> bytes:
 
 
 class Code:
-    """A pickle that tells when it is run."""
+    """A pickle that raises when it is executed."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return exec, ("raise SystemExit('code from a file was run')",)
 
 
 def odd_directory(folder: Path, generator: random.Random) -> None:
-    """Makes one of the two files something else than a file of this model."""
+    """Replaces one of the two files by a link, a directory, a pickle or a huge file."""
     path = folder / generator.choice(["config.json", "model.safetensors"])
     kind = generator.randrange(6)
     if kind == 0:
@@ -189,11 +191,11 @@ def odd_directory(folder: Path, generator: random.Random) -> None:
         path.write_bytes(pickle.dumps(Code()))
     else:
         with path.open("wb") as file:
-            file.truncate(2**40)  # takes no room on the disk
+            file.truncate(2**40)  # sparse: uses no disk space
 
 
-def watch(found: list[str]) -> None:
-    """Notes what a model must never make happen."""
+def install_audit_hook(found: list[str]) -> None:
+    """Records events that a model must never cause."""
     forbidden = {"os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.connect", "pickle.find_class"}
 
     def hook(event: str, details: tuple[Any, ...]) -> None:
@@ -203,8 +205,8 @@ def watch(found: list[str]) -> None:
     sys.addaudithook(hook)
 
 
-def made(folder: Path) -> tuple[bytes, bytes]:
-    """Saves a tiny model, and another one beside it that must not be read."""
+def save_model(folder: Path) -> tuple[bytes, bytes]:
+    """Saves a tiny model in a directory that mutated models must not read, and returns its two files."""
     import torch
 
     from musgenre import AudioSpec, Component, GenreClassifier, GenreNetwork, ModelConfig
@@ -224,7 +226,7 @@ def made(folder: Path) -> tuple[bytes, bytes]:
 
 
 def write(model: Path, files: tuple[bytes, bytes], generator: random.Random) -> str:
-    """Writes a changed model, and says what was changed."""
+    """Writes a mutated model and returns which file was changed."""
     config, weights = files
     which = generator.choices(["config", "weights", "directory"], [0.6, 0.35, 0.05])[0]
     (model / "config.json").write_bytes(changed_config(config, generator) if which == "config" else config)
@@ -253,31 +255,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=0)
-    told = parser.parse_args()
+    options = parser.parse_args()
     warnings.simplefilter("ignore")
     results: collections.Counter[str] = collections.Counter()
     failures: dict[str, str] = {}
     forbidden: list[str] = []
     slowest = (0.0, "")
     with tempfile.TemporaryDirectory() as folder:
-        files = made(Path(folder))
-        for module in ("torchvision", "timm"):  # what importing takes is no model's fault
+        files = save_model(Path(folder))
+        for module in ("torchvision", "timm"):  # their import time is not the model's
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        watch(forbidden)
-        for number in range(told.count):
-            generator = random.Random(told.seed * 10**6 + number)
+        install_audit_hook(forbidden)
+        for number in range(options.count):
+            generator = random.Random(options.seed * 10**6 + number)
             model = Path(tempfile.mkdtemp(dir=folder))
             name = f"{number} ({write(model, files, generator)})"
             forbidden.clear()
-            faulthandler.dump_traceback_later(LIMIT_WAITING, exit=True)  # what hangs in C hears no signal
-            begun = time.process_time()
+            faulthandler.dump_traceback_later(LIMIT_WAITING, exit=True)  # code that hangs in C handles no signals
+            start = time.process_time()
             try:
                 result = outcome(model)
-            except BaseException as error:  # noqa: BLE001 - anything but the project's own is what is looked for
+            except BaseException as error:  # noqa: BLE001 - any other exception is a failure
                 result = failures[name] = repr(error)[:300]
-            seconds = time.process_time() - begun
+            seconds = time.process_time() - start
             faulthandler.cancel_dump_traceback_later()
             if seconds > LIMIT_SECONDS or forbidden:
                 failures[name] = f"{seconds:.1f} s, {forbidden}"

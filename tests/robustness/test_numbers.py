@@ -46,6 +46,7 @@ def test_batches_and_threads_change_nothing_that_matters(threads) -> None:
     assert np.ptp(vectors, axis=0).max() < 1e-4 * np.abs(vectors).max()
 
 
+@pytest.mark.slow
 def test_the_program_that_compares_versions_agrees_with_itself(tmp_path: Path) -> None:
     command, kept = [sys.executable, PROGRAM], tmp_path / "figures.json"
     subprocess.run([*command, "write", kept], check=True, timeout=300)

@@ -1,4 +1,4 @@
-"""A Ray cluster of three nodes, an object store, a model that is quick, and songs."""
+"""A Ray cluster of three nodes, a small model, and songs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEATURE = {"n_fft": 512, "hop_length": 200, "n_mels": 32}
 
 @pytest.fixture(scope="session")
 def quick() -> GenreClassifier:
-    """A small network with random weights, whose windows overlap."""
+    """A small network with random weights and overlapping windows."""
     import torch
 
     component = Component("vgg16-slim", {"width": 0.05, "dense_units": 8})
@@ -31,7 +31,7 @@ def quick() -> GenreClassifier:
 
 @pytest.fixture(scope="session")
 def many_songs(tmp_path_factory):
-    """Twenty-four songs of one to three seconds in two folders, at several rates, and two files that are none."""
+    """24 songs of one to three seconds in two folders, at several sample rates, and two invalid files."""
     folder = tmp_path_factory.mktemp("many")
     generator = np.random.default_rng(0)
     for number in range(24):
@@ -42,29 +42,29 @@ def many_songs(tmp_path_factory):
         soundfile.write(path, 0.3 * tone + generator.normal(scale=0.05, size=tone.size), rate)
     (folder / "a" / "broken.mp3").write_bytes(b"This is no music." * 99)
     (folder / "b" / "empty.wav").write_bytes(b"")
-    (folder / "b" / "cover.jpg").write_bytes(b"passed over")
+    (folder / "b" / "cover.jpg").write_bytes(b"ignored")
     return folder
 
 
 @pytest.fixture(scope="session")
 def cluster():
-    """A local Ray cluster of three nodes with one CPU each, which this process is connected to."""
+    """Connects to a local Ray cluster of three nodes with one CPU each."""
     ray = pytest.importorskip("ray", reason="Ray (the extra 'scale') is not installed")
     pytest.importorskip("pyarrow", reason="PyArrow (the extra 'scale') is not installed")
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        # A busy machine takes longer than Ray's half minute.
+        # A busy machine may take longer than Ray's default of 30 s.
         patch.setenv("RAY_raylet_start_wait_time_s", "180")
-        patch.setenv("RAY_worker_niceness", "0")  # and Ray's workers yield to everything else on it
+        patch.setenv("RAY_worker_niceness", "0")  # by default, Ray's workers have a lower priority
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("OMP_NUM_THREADS", "1")
-        made = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **NODE})
+        nodes = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **NODE})
         for _ in range(2):
-            made.add_node(**NODE)
-        ray.init(address=made.address, log_to_driver=False, logging_level="WARNING")
-        patch.setenv("RAY_ADDRESS", made.address)
-        yield made
+            nodes.add_node(**NODE)
+        ray.init(address=nodes.address, log_to_driver=False, logging_level="WARNING")
+        patch.setenv("RAY_ADDRESS", nodes.address)
+        yield nodes
         ray.shutdown()
-        made.shutdown()
+        nodes.shutdown()

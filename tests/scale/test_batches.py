@@ -126,7 +126,7 @@ def test_it_travels(paths, quick):
 
 def test_a_file_elsewhere_is_fetched_piece_by_piece(paths, quick):
     fsspec = pytest.importorskip("fsspec")
-    from musgenre.scale.filesystems import opened
+    from musgenre.scale.filesystems import open_source
 
     song = Path(next(path for path in paths if path.endswith(".flac")))
     fsspec.filesystem("memory").pipe("/bucket/song.flac", song.read_bytes())
@@ -136,7 +136,7 @@ def test_a_file_elsewhere_is_fetched_piece_by_piece(paths, quick):
         "kind": "AudioFileError",
         "message": "/bucket/gone.flac: there is no such file; check the path.",
     }
-    with opened("memory://bucket/song.flac") as file:
+    with open_source("memory://bucket/song.flac") as file:
         assert isinstance(file, io.BufferedReader)
         assert file.name == "/bucket/song.flac"
 

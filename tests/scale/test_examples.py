@@ -1,4 +1,4 @@
-"""The examples of ``examples/scale``, run as they stand."""
+"""The examples in ``examples/scale``."""
 
 import runpy
 import shutil
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import musgenre
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "scale"
 pq = pytest.importorskip("pyarrow.parquet", reason="PyArrow (the extra 'scale') is not installed")
@@ -21,18 +23,18 @@ def run(name, *arguments, **options):
     return done.stdout
 
 
-def test_a_head_from_embeddings(cluster, tmp_path, genre_folder, monkeypatch, capsys):
+def test_head_from_embeddings(cluster, tmp_path, genre_folder, monkeypatch, capsys):
     monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path / "cache"))
-    # In this process, which has loaded everything and is connected to Ray.
+    # In this process, which is connected to Ray.
     runpy.run_path(str(EXAMPLES / "head_from_embeddings.py"))["main"](str(genre_folder), str(tmp_path / "work"))
-    assert capsys.readouterr().out.endswith("of 2 songs that were held back are right.\n")
+    assert capsys.readouterr().out.endswith("accuracy on 2 validation tracks\n")
     assert musgenre.GenreClassifier.from_pretrained(tmp_path / "work" / "model").labels == ("drone", "hiss")
 
 
 def test_spark(tmp_path, many_songs, monkeypatch):
     pytest.importorskip("pyspark", reason="pyspark is not installed")
     if shutil.which("java") is None:
-        pytest.skip("there is no Java for Spark")
+        pytest.skip("Java, which Spark requires, is not installed")
     import pyarrow as pa
 
     paths = [str(many_songs / "a" / name) for name in ("00.wav", "02.wav", "broken.mp3")]
@@ -43,8 +45,8 @@ def test_spark(tmp_path, many_songs, monkeypatch):
     run("spark_tagging.py", tmp_path / "songs.parquet", tmp_path / "tags.parquet")
     rows = {row["path"]: row for row in pq.read_table(tmp_path / "tags.parquet").to_pylist()}
     assert len(rows) == 3
-    said = musgenre.GenreClassifier.from_pretrained().predict(paths[:2])
-    for path, one in zip(paths, said, strict=False):
+    predictions = musgenre.GenreClassifier.from_pretrained().predict(paths[:2])
+    for path, one in zip(paths, predictions, strict=False):
         assert rows[path]["label"] == one.label
         assert rows[path]["probability"] == pytest.approx(one.probability, abs=1e-5)
         assert rows[path]["error"] is None

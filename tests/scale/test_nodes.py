@@ -1,24 +1,27 @@
-"""Two processes that torchrun starts as two machines learn what one learns. Run as a script, it is one of them."""
+"""Training with two processes as two nodes, started by torchrun. Run as a script, this file is one of the processes."""
 
 import os
 import socket
 import subprocess
 import sys
 
+import pytest
 import torch
 
 import musgenre
 from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
 from musgenre.core.config import AudioSpec, Component
 from musgenre.datasets import AudioFolder, holdout
-from musgenre.training.distributed import several
+from musgenre.training.distributed import is_distributed
+
+pytestmark = pytest.mark.slow
 
 MEL = Component("logmel", {"n_fft": 512, "hop_length": 128, "n_mels": 16})
 OPTIONS = {"head_epochs": 2, "epochs": 2, "head_learning_rate": 0.01, "learning_rate": 0.01, "dropout": 0.0}
 
 
 class Plain(Backbone):
-    """Without what depends on the batch: several processes must do exactly what one does."""
+    """A network without batch statistics, so that several processes compute the same as one."""
 
     pretrained = True
 
@@ -35,15 +38,22 @@ class Plain(Backbone):
         return self.only(feature).mean(dim=(2, 3))
 
 
-def learn(music, run, **options):
+def train(music, run, **options):
     BACKBONES.register("plain-on-nodes")(Plain)
-    train, valid = holdout(AudioFolder(music), fraction=0.25)
+    training, valid = holdout(AudioFolder(music), fraction=0.25)
     audio = AudioSpec(sample_rate=8_000, window_seconds=0.5, hop_seconds=0.5)
-    told = {**OPTIONS, "valid": valid, "backbone": "plain-on-nodes", "feature": MEL, "audio": audio, "batch_size": 8}
-    return musgenre.finetune(train, directory=run, progress=False, accelerator="cpu", **told, **options)
+    settings = {
+        **OPTIONS,
+        "valid": valid,
+        "backbone": "plain-on-nodes",
+        "feature": MEL,
+        "audio": audio,
+        "batch_size": 8,
+    }
+    return musgenre.finetune(training, directory=run, progress=False, accelerator="cpu", **settings, **options)
 
 
-def test_two_nodes_learn_what_one_process_learns(genre_folder, tmp_path, monkeypatch, request):
+def test_two_nodes_train_the_same_model_as_one_process(genre_folder, tmp_path, monkeypatch, request):
     request.addfinalizer(lambda: BACKBONES.unregister("plain-on-nodes"))
     monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -60,9 +70,9 @@ def test_two_nodes_learn_what_one_process_learns(genre_folder, tmp_path, monkeyp
         )
         for number in range(2)
     ]
-    said = [node.communicate(timeout=600)[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said
-    one = learn(genre_folder, tmp_path / "one").classifier.network.state_dict()
+    errors = [node.communicate(timeout=600)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], errors
+    one = train(genre_folder, tmp_path / "one").classifier.network.state_dict()
     two = musgenre.GenreClassifier.from_pretrained(tmp_path / "run").network.state_dict()
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
@@ -70,6 +80,6 @@ def test_two_nodes_learn_what_one_process_learns(genre_folder, tmp_path, monkeyp
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    learn(sys.argv[1], sys.argv[2], num_nodes=2, devices=1, strategy="ddp")
-    if not several() or os.environ["WORLD_SIZE"] != "2":
-        raise SystemExit("This process was alone.")
+    train(sys.argv[1], sys.argv[2], num_nodes=2, devices=1, strategy="ddp")
+    if not is_distributed() or os.environ["WORLD_SIZE"] != "2":
+        raise SystemExit("This process was not one of two.")

@@ -19,6 +19,7 @@ from musgenre.features.base import FEATURES, FeatureExtractor
 from musgenre.sklearn import EmbeddingTransformer, FeatureTransformer, GenreEstimator
 
 RATE = 100
+pytestmark = pytest.mark.slow
 
 
 class Samples(FeatureExtractor):
@@ -73,7 +74,7 @@ ESTIMATORS = [
 EXCEPTIONS: dict[str, str] = {}
 
 
-@pytest.mark.filterwarnings("ignore:Each row is one song")
+@pytest.mark.filterwarnings("ignore:Each row is a song")
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=lambda _: EXCEPTIONS)
 def test_conventions(estimator, check):
     check(estimator)

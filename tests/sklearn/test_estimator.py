@@ -41,7 +41,7 @@ def fitted(songs):
     return tiny().fit(*songs)
 
 
-def test_learns_and_tells(fitted, songs):
+def test_fits_and_predicts(fitted, songs):
     paths, labels = songs
     assert is_classifier(fitted)
     assert fitted.classes_.tolist() == ["drone", "hiss"]
@@ -52,7 +52,8 @@ def test_learns_and_tells(fitted, songs):
     assert fitted.classifier_.labels == ("drone", "hiss")
 
 
-def test_a_table_is_the_same_as_files(fitted, songs):
+@pytest.mark.slow
+def test_an_array_is_the_same_as_files(fitted, songs):
     paths, labels = songs
     waveforms = np.stack([soundfile.read(path, dtype="float32")[0] for path in paths])
     np.testing.assert_allclose(fitted.predict_proba(waveforms), fitted.predict_proba(paths), atol=1e-5)
@@ -70,6 +71,7 @@ def test_labels_of_any_kind(songs):
     assert set(estimator.predict(paths)) <= {2, 10}
 
 
+@pytest.mark.slow
 def test_cross_validation_and_search(songs):
     paths, labels = songs
     groups = [int(path.stem) // 2 for path in paths]
@@ -112,14 +114,14 @@ class TestRefusals:
         with pytest.raises(DatasetError, match="a \\(1\\)"):
             tiny().fit(songs[0][:3], ["a", "b", "b"])
 
-    def test_other_numbers_of_songs_and_labels(self, songs):
+    def test_different_numbers_of_songs_and_labels(self, songs):
         with pytest.raises(ValueError, match="inconsistent numbers"):
             tiny().fit(songs[0], songs[1][:-1])
 
-    def test_a_file_that_is_none(self, fitted, songs, tmp_path):
+    def test_a_file_that_is_not_audio(self, fitted, songs, tmp_path):
         path = tmp_path / "song.wav"
         path.write_text("no music")
-        with pytest.raises(DatasetError, match="Song 1 cannot be learnt from"):
+        with pytest.raises(DatasetError, match="Song 1 cannot be used"):
             tiny().fit([songs[0][0], path], ["a", "b"])
         with pytest.raises(AudioFileError, match=r"song\.wav"):
             fitted.predict([path])

@@ -50,11 +50,11 @@ def test_windows_are_averaged(songs):
     path = songs[0][0]
     waveform = soundfile.read(path, dtype="float32")[0]
     halves = stats().set_params(window_seconds=1.0).fit_transform(np.stack([waveform[:8000], waveform[8000:]]))
-    whole = stats().set_params(window_seconds=1.0).fit_transform([path])
-    np.testing.assert_allclose(whole[0], halves.mean(axis=0), rtol=1e-5, atol=1e-5)
+    mean = stats().set_params(window_seconds=1.0).fit_transform([path])
+    np.testing.assert_allclose(mean[0], halves.mean(axis=0), rtol=1e-5, atol=1e-5)
 
 
-def test_a_picture_is_averaged_over_its_frames(songs):
+def test_a_spectrogram_is_averaged_over_its_frames(songs):
     transformer = FeatureTransformer("hpss+logmel", sample_rate=8_000, window_seconds=1.0)
     table = transformer.set_output(transform="pandas").fit_transform(songs[0][:2])
     assert table.shape == (2, 3 * 128)
@@ -115,11 +115,11 @@ class TestRefusals:
         with pytest.raises(ParameterError, match="put it in a list"):
             stats().fit(songs[0][0])
 
-    def test_paths_among_other_things(self, songs):
-        with pytest.raises(ParameterError, match=r"among the paths is 3\.5"):
+    def test_paths_and_other_items(self, songs):
+        with pytest.raises(ParameterError, match=r"one item is 3\.5"):
             stats().fit([songs[0][0], 3.5])
 
-    def test_a_file_that_is_none(self, tmp_path):
+    def test_a_file_that_is_not_audio(self, tmp_path):
         path = tmp_path / "song.wav"
         path.write_text("no music")
         with pytest.raises(AudioFileError, match=r"song\.wav"):
@@ -134,8 +134,8 @@ class TestRefusals:
         with pytest.raises(MusgenreError):
             stats().set_params(**wrong).fit(songs[0])
 
-    def test_a_table_of_something_else(self):
-        with pytest.warns(UserWarning, match="Each row is one song of 40 samples"):
+    def test_an_array_of_something_else(self):
+        with pytest.warns(UserWarning, match="Each row is a song of 40 samples"):
             FeatureTransformer("mfcc").fit(np.zeros((3, 40)))
 
     def test_names_of_other_columns(self, songs):

@@ -1,4 +1,4 @@
-"""Each check of a backbone sees what it is there for: one that breaks it, and nothing else, is told so."""
+"""Each contract check of a backbone fails for a backbone that violates it, and for no other reason."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from musgenre.core.errors import ContractError, UnknownNameError
 from musgenre.testing.backbones import CHECKS, check_backbone
 
 
-class Two(Backbone):
-    """Two convolutions: it keeps the contract."""
+class TwoStages(Backbone):
+    """Two convolutions; fulfils the contract."""
 
     def __init__(self, *, in_channels: int, width: int = 4) -> None:
         super().__init__()
@@ -28,78 +28,78 @@ class Two(Backbone):
         return self.second(self.first(feature).relu()).mean(dim=(-2, -1))
 
 
-class NoDefault(Two):
+class NoDefault(TwoStages):
     def __init__(self, *, in_channels: int, widths: int = 4, floor: object = torch.float32) -> None:
         super().__init__(in_channels=in_channels)
 
 
-class WrongLength(Two):
+class WrongLength(TwoStages):
     def __init__(self, *, in_channels: int) -> None:
         super().__init__(in_channels=in_channels)
         self.out_features = 5
 
 
-class SmallerThanItCan(Two):
+class MinSizeTooSmall(TwoStages):
     def __init__(self, *, in_channels: int) -> None:
         super().__init__(in_channels=in_channels)
         self.expects = InputSpec(channels=in_channels, min_size=(1, 1))
 
 
-class NotItsFeature(Two):
+class MismatchedFeature(TwoStages):
     def __init__(self, *, in_channels: int) -> None:
         super().__init__(in_channels=in_channels)
         self.expects = InputSpec(channels=in_channels, min_size=(500, 8))
 
 
-class MeanOfTheBatch(Two):
+class DependsOnBatch(TwoStages):
     def forward(self, feature):
         return super().forward(feature - feature.mean())
 
 
-class Overwrites(Two):
+class ModifiesInput(TwoStages):
     def forward(self, feature):
         if not feature.requires_grad:
             feature.relu_()
         return super().forward(feature)
 
 
-class Random(Two):
+class Random(TwoStages):
     def forward(self, feature):
         return super().forward(feature) + torch.rand(1, device=feature.device)
 
 
-class NeverLearns(Two):
+class UnusedParameter(TwoStages):
     def __init__(self, *, in_channels: int) -> None:
         super().__init__(in_channels=in_channels)
         self.first.register_parameter("spare", nn.Parameter(torch.zeros(3)))
 
 
-class Cut(Two):
+class NoGradient(TwoStages):
     def forward(self, feature):
         return self.second(self.first(feature).relu().detach()).mean(dim=(-2, -1))
 
 
-class ForgetsAStage(Two):
+class MissingStage(TwoStages):
     def stages(self):
         return [self.first]
 
 
-class Twice(Two):
+class RepeatedStage(TwoStages):
     def stages(self):
         return [self.first, nn.Sequential(self.first, self.second)]
 
 
-class Backwards(Two):
+class ReversedStages(TwoStages):
     def stages(self):
         return [self.second, self.first]
 
 
-class Stranger(Two):
+class ForeignModule(TwoStages):
     def stages(self):
         return [self.first, self.second, nn.Conv2d(4, 4, 1)]
 
 
-class StaysBehind(Two):
+class TensorNotMoved(TwoStages):
     def __init__(self, *, in_channels: int) -> None:
         super().__init__(in_channels=in_channels)
         self.scale = torch.linspace(0.5, 1.0, 4)
@@ -108,100 +108,97 @@ class StaysBehind(Two):
         return super().forward(feature) * self.scale
 
 
-class NoGraph(Two):
+class NotExportable(TwoStages):
     def forward(self, feature):
-        loud = float(feature.abs().max().detach()) if feature.device.type != "meta" else 1.0
-        return super().forward(feature) * (2.0 if loud > 100 else 1.0)
+        peak = float(feature.abs().max().detach()) if feature.device.type != "meta" else 1.0
+        return super().forward(feature) * (2.0 if peak > 100 else 1.0)
 
 
-class DrawnAnew(Two):
+class RandomBuffer(TwoStages):
     def __init__(self, *, in_channels: int) -> None:
         super().__init__(in_channels=in_channels)
-        self.register_buffer("drawn", torch.rand(4), persistent=False)
+        self.register_buffer("noise", torch.rand(4), persistent=False)
 
     def forward(self, feature):
-        return super().forward(feature) * self.drawn
+        return super().forward(feature) * self.noise
 
 
-BROKEN = {
-    NoDefault: ("options", r"default of the option 'floor' is torch\.float32, which JSON cannot hold"),
-    WrongLength: ("shapes", r"out_features is 5, and two pictures give \(2, 4\)"),
-    SmallerThanItCan: ("shapes", "It raises RuntimeError"),
-    NotItsFeature: ("shapes", "expects 1 channel.* of at least 500 × 8"),
-    MeanOfTheBatch: ("batching", "differ by up to"),
-    Overwrites: ("determinism", "changes the picture"),
-    Random: ("determinism", "what is random must be off"),
-    NeverLearns: ("gradients", r"No gradient reaches first\.spare: these parameters never learn"),
-    Cut: ("gradients", "No gradient reaches the picture"),
-    ForgetsAStage: ("stages", r"No stage holds second\.weight, second\.bias"),
-    Twice: ("stages", r"More than one stage holds first\.bias, first\.weight"),
-    Backwards: ("stages", "in the order 1, 0: stages.* must go from input to output"),
-    Stranger: ("stages", "modules that are no part of the backbone: Conv2d"),
-    StaysBehind: ("device", "It moves to another device with all that it needs. It raises"),
-    NoGraph: ("export", "torch.export makes a graph of it that gives the same values. It raises"),
-    DrawnAnew: ("saving", "saved and loaded gives other values"),
+VIOLATIONS = {
+    NoDefault: ("options", r"default value torch\.float32 of the option 'floor' cannot be serialised to JSON"),
+    WrongLength: ("shapes", r"out_features is 5, but the output for two inputs is \(2, 4\)"),
+    MinSizeTooSmall: ("shapes", "But the check raised RuntimeError"),
+    MismatchedFeature: ("shapes", "expects 1 channel.* of at least 500 × 8"),
+    DependsOnBatch: ("batching", "differ by up to"),
+    ModifiesInput: ("determinism", "modifies its input"),
+    Random: ("determinism", "disable random operations"),
+    UnusedParameter: ("gradients", r"No gradient reaches first\.spare: these parameters are never trained"),
+    NoGradient: ("gradients", "No gradient reaches the input"),
+    MissingStage: ("stages", r"No stage contains second\.weight, second\.bias"),
+    RepeatedStage: ("stages", r"More than one stage contains first\.bias, first\.weight"),
+    ReversedStages: ("stages", "in the order 1, 0: stages.* must be ordered from input to output"),
+    ForeignModule: ("stages", "modules that are not part of the backbone: Conv2d"),
+    TensorNotMoved: ("device", "moved to another device with all of its tensors. But the check raised"),
+    NotExportable: ("export", "torch.export computes the same values. But the check raised"),
+    RandomBuffer: ("saving", "saved and loaded computes other values"),
 }
-# What cannot be broken alone.
-ALSO = {
+# Further checks that each violation makes fail.
+SIDE_EFFECTS = {
     WrongLength: ("saving",),
-    NotItsFeature: ("saving",),
+    MismatchedFeature: ("saving",),
     Random: ("batching", "saving"),
-    Overwrites: ("batching",),
-    Cut: ("stages",),
-    Twice: ("gradients",),
-    Stranger: ("gradients",),
+    ModifiesInput: ("batching",),
+    NoGradient: ("stages",),
+    RepeatedStage: ("gradients",),
+    ForeignModule: ("gradients",),
 }
 
 
-def _check(kind: type[Backbone], **options):
-    with BACKBONES.temporary("tested", kind):
+def _check(factory: type[Backbone], **options):
+    with BACKBONES.temporary("tested", factory):
         return check_backbone("tested", window_seconds=1.0, **options)
 
 
-def test_one_that_keeps_it():
-    report = _check(Two)
+def test_a_valid_backbone_passes_all_checks():
+    report = _check(TwoStages)
     assert report.passed == tuple(check.__name__ for check in CHECKS)
-    assert report.sheet["parameters"] == 4 * 9 + 4 + 4 * 4 + 4
-    assert report.sheet["stages"] == 2
+    assert report.measurements["parameters"] == 4 * 9 + 4 + 4 * 4 + 4
+    assert report.measurements["stages"] == 2
 
 
-@pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
-def test_one_that_breaks_it(kind):
-    check, words = BROKEN[kind]
-    # To write a graph takes longer than all the rest.
+@pytest.mark.parametrize("factory", VIOLATIONS, ids=lambda factory: factory.__name__)
+def test_a_violation_fails_its_check(factory):
+    check, message = VIOLATIONS[factory]
+    # Exporting takes longer than all other checks together.
     skip = [] if check == "export" else ["export"]
-    with pytest.raises(ContractError, match=words) as caught:
-        _check(kind, skip=skip)
-    assert check in caught.value.report.broken
-    assert set(caught.value.report.broken) <= {check, *ALSO.get(kind, ())}
+    with pytest.raises(ContractError, match=message) as caught:
+        _check(factory, skip=skip)
+    assert check in caught.value.report.failed
+    assert set(caught.value.report.failed) <= {check, *SIDE_EFFECTS.get(factory, ())}
 
 
 def test_every_check_can_fail():
-    assert {check for check, _ in BROKEN.values()} == {check.__name__ for check in CHECKS}
+    assert {check for check, _ in VIOLATIONS.values()} == {check.__name__ for check in CHECKS}
 
 
-@pytest.mark.parametrize(
-    ("missing", "words"),
-    [("expects", "It does not say what it expects"), ("out_features", "does not say how long its vector is")],
-)
-def test_what_its_constructor_forgets(missing, words):
-    class Forgets(Two):
+@pytest.mark.parametrize("attribute", ["expects", "out_features"])
+def test_missing_attribute(attribute):
+    class Incomplete(TwoStages):
         def __init__(self, *, in_channels: int) -> None:
             super().__init__(in_channels=in_channels)
-            delattr(self, missing)
+            delattr(self, attribute)
 
-    with pytest.raises(ContractError, match=words):
-        _check(Forgets)
+    with pytest.raises(ContractError, match=f"The attribute {attribute} is missing"):
+        _check(Incomplete)
 
 
-def test_what_is_no_backbone():
+def test_factory_of_another_type():
     with (
         BACKBONES.temporary("tested", lambda *, in_channels: nn.Conv2d(in_channels, 4, 1)),
-        pytest.raises(ContractError, match="gives a Conv2d and no Backbone"),
+        pytest.raises(ContractError, match="returns an object of type Conv2d, not a Backbone"),
     ):
         check_backbone("tested")
 
 
-def test_an_unknown_name():
+def test_unknown_name():
     with pytest.raises(UnknownNameError, match="vgg16"):
         check_backbone("vgg61")

@@ -1,4 +1,4 @@
-"""Each check of a feature sees what it is there for: a feature that breaks it, and nothing else, is told so."""
+"""Each contract check of a feature fails for a feature that violates it, and for no other reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOP = 256
 
 
 class Energy(FeatureExtractor):
-    """The energy of the even and of the odd samples of each short piece, weighted: it keeps the contract."""
+    """Weighted energy of the samples and of their differences in each block; fulfils the contract."""
 
     def __init__(self, *, sample_rate: int, power: float = 2.0) -> None:
         super().__init__(sample_rate=sample_rate)
@@ -32,10 +32,10 @@ class Energy(FeatureExtractor):
         return 1, 2, samples // HOP
 
     def forward(self, waveform):
-        pieces = waveform.unfold(-1, HOP, HOP)
-        steps = torch.nn.functional.pad(pieces.diff(dim=-1), (0, 1))
-        both = [(part.square() * self.weights).mean(dim=-1) for part in (pieces, steps)]
-        return torch.stack(both, dim=1)[:, None]
+        blocks = waveform.unfold(-1, HOP, HOP)
+        differences = torch.nn.functional.pad(blocks.diff(dim=-1), (0, 1))
+        energies = [(part.square() * self.weights).mean(dim=-1) for part in (blocks, differences)]
+        return torch.stack(energies, dim=1)[:, None]
 
 
 class NoDefault(Energy):
@@ -43,7 +43,7 @@ class NoDefault(Energy):
         super().__init__(sample_rate=sample_rate)
 
 
-class AnyRate(Energy):
+class IgnoresRate(Energy):
     def __init__(self, *, sample_rate: int) -> None:
         super().__init__(sample_rate=8_000)
         self.sample_rate = 8_000
@@ -59,14 +59,14 @@ class FloatShape(Energy):
         return 1, 2, float(samples // HOP)
 
 
-class Refuses(Energy):
+class RejectsShortWindows(Energy):
     def out_shape(self, samples):
         if samples < 9_000:
             raise ParameterError("too short")
         return super().out_shape(samples)
 
 
-class MeanOfTheBatch(Energy):
+class DependsOnBatch(Energy):
     def forward(self, waveform):
         return super().forward(waveform) - waveform.square().mean()
 
@@ -76,14 +76,14 @@ class Random(Energy):
         return super().forward(waveform) + torch.rand_like(waveform[:1, :1])
 
 
-class Overwrites(Energy):
+class ModifiesInput(Energy):
     def forward(self, waveform):
         with torch.no_grad():
             waveform /= 2
         return super().forward(waveform)
 
 
-class Deaf(Energy):
+class Insensitive(Energy):
     def forward(self, waveform):
         return super().forward(waveform) * 1e-9
 
@@ -99,13 +99,13 @@ class Detached(Energy):
         return super().forward(torch.cat((waveform[:, :half].detach(), waveform[:, half:]), dim=-1))
 
 
-class Unused(Energy):
+class UnusedParameter(Energy):
     def __init__(self, *, sample_rate: int) -> None:
         super().__init__(sample_rate=sample_rate)
         self.gain = torch.nn.Parameter(torch.ones(1))
 
 
-class KeepsConstants(Energy):
+class PersistentConstant(Energy):
     def __init__(self, *, sample_rate: int) -> None:
         super().__init__(sample_rate=sample_rate)
         self.register_buffer("window", torch.hann_window(8))
@@ -116,7 +116,7 @@ class SinglePrecision(Energy):
         return super().forward(waveform).float()
 
 
-class StaysBehind(Energy):
+class TensorNotMoved(Energy):
     def __init__(self, *, sample_rate: int) -> None:
         super().__init__(sample_rate=sample_rate)
         self.scale = torch.linspace(0.5, 1.0, 2)[:, None]
@@ -125,94 +125,91 @@ class StaysBehind(Energy):
         return super().forward(waveform) * self.scale.to(waveform.dtype)
 
 
-class NoGraph(Energy):
+class NotExportable(Energy):
     def forward(self, waveform):
-        loud = float(waveform.abs().max().detach()) if waveform.device.type != "meta" else 1.0
-        return super().forward(waveform) * (2.0 if loud > 100 else 1.0)
+        peak = float(waveform.abs().max().detach()) if waveform.device.type != "meta" else 1.0
+        return super().forward(waveform) * (2.0 if peak > 100 else 1.0)
 
 
-class DrawnAnew(Energy):
+class RandomBuffer(Energy):
     def __init__(self, *, sample_rate: int) -> None:
         super().__init__(sample_rate=sample_rate)
-        self.register_buffer("drawn", torch.rand(2, 1), persistent=False)
+        self.register_buffer("noise", torch.rand(2, 1), persistent=False)
 
     def forward(self, waveform):
-        return super().forward(waveform) * self.drawn
+        return super().forward(waveform) * self.noise
 
 
-BROKEN = {
-    NoDefault: ("options", "The option 'bands' has no default"),
-    AnyRate: ("options", "sample_rate=None is taken"),
-    WrongShape: ("shapes", r"out_shape says \(1, 2, 87\) and forward gives \(2, 1, 2, 86\)"),
-    FloatShape: ("shapes", "expected three whole numbers"),
-    MeanOfTheBatch: ("batching", "differ by up to"),
-    Random: ("determinism", "different values: what is random must be off"),
-    Overwrites: ("determinism", "changes the waveform"),
-    Deaf: ("hearing", "200 and of 3000 Hz give the same values"),
-    LogOfZero: ("hearing", "For silence it gives values that are not finite"),
+VIOLATIONS = {
+    NoDefault: ("options", "The option 'bands' has no default value, so the component cannot be built by name alone"),
+    IgnoresRate: ("options", "The invalid sample_rate=None is accepted"),
+    WrongShape: ("shapes", r"out_shape returns \(1, 2, 87\), but forward returns \(2, 1, 2, 86\)"),
+    FloatShape: ("shapes", "expected three positive integers"),
+    DependsOnBatch: ("batching", "differ by up to"),
+    Random: ("determinism", "different values: disable random operations"),
+    ModifiesInput: ("determinism", "modifies its input"),
+    Insensitive: ("sensitivity", "200 Hz and 3000 Hz give the same values"),
+    LogOfZero: ("sensitivity", "The values for silence are not finite"),
     Detached: ("gradients", r"parts of the waveform: 1/9, 2/9, 3/9, 4/9\."),
-    Unused: ("gradients", "No gradient reaches the parameters gain"),
-    KeepsConstants: ("constants", "a saved model holds window: use persistent=False"),
-    SinglePrecision: ("precision", r"gives torch\.float32"),
-    StaysBehind: ("device", "It moves to another device with all that it needs. It raises"),
-    NoGraph: ("export", "torch.export makes a graph of it that gives the same values. It raises"),
-    DrawnAnew: ("saving", "saved and loaded gives other values"),
+    UnusedParameter: ("gradients", "No gradient reaches the parameters gain"),
+    PersistentConstant: ("constants", "a saved model contains window: use persistent=False"),
+    SinglePrecision: ("precision", r"the output is in torch\.float32"),
+    TensorNotMoved: ("device", "moved to another device with all of its tensors. But the check raised"),
+    NotExportable: ("export", "torch.export computes the same values. But the check raised"),
+    RandomBuffer: ("saving", "saved and loaded computes other values"),
 }
-
-
-def _check(kind: type[FeatureExtractor], **options):
-    needed = {"bands": 3} if kind is NoDefault else {}
-    with FEATURES.temporary("tested", kind):
-        return check_feature(Component("tested", needed), window_seconds=1.0, **options)
-
-
-def test_one_that_keeps_it():
-    report = _check(Energy)
-    assert report.passed == tuple(check.__name__ for check in CHECKS)
-    assert report.sheet["bins"] == 2
-    assert report.sheet["frames"] == 86
-    assert "The feature 'tested' keeps the contract: 11 checks." in str(report)
-    assert "ms for a window" in str(report)
-
-
-def test_windows_that_it_refuses_itself_are_no_fault():
-    assert not _check(Refuses).broken
-
-
-@pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
-def test_one_that_breaks_it(kind):
-    check, words = BROKEN[kind]
-    # To write a graph takes longer than all the rest.
-    skip = [] if check == "export" else ["export"]
-    with pytest.raises(ContractError, match=words) as caught:
-        _check(kind, skip=skip)
-    assert check in caught.value.report.broken
-    assert f"  {check}: " in str(caught.value)
-    allowed = {check, *ALSO.get(kind, ())}
-    assert set(caught.value.report.broken) <= allowed
-
-
-# What cannot be broken alone.
-ALSO = {
+# Further checks that each violation makes fail.
+SIDE_EFFECTS = {
     Random: ("batching", "precision", "saving"),
-    Overwrites: ("batching", "precision", "gradients", "saving"),
-    StaysBehind: ("precision",),
+    ModifiesInput: ("batching", "precision", "gradients", "saving"),
+    TensorNotMoved: ("precision",),
     LogOfZero: ("gradients",),
 }
 
 
+def _check(factory: type[FeatureExtractor], **options):
+    required = {"bands": 3} if factory is NoDefault else {}
+    with FEATURES.temporary("tested", factory):
+        return check_feature(Component("tested", required), window_seconds=1.0, **options)
+
+
+def test_a_valid_feature_passes_all_checks():
+    report = _check(Energy)
+    assert report.passed == tuple(check.__name__ for check in CHECKS)
+    assert report.measurements["bins"] == 2
+    assert report.measurements["frames"] == 86
+    assert "The feature 'tested' passes 11 checks." in str(report)
+    assert "ms per window" in str(report)
+
+
+def test_windows_that_out_shape_rejects_are_not_checked():
+    assert not _check(RejectsShortWindows).failed
+
+
+@pytest.mark.parametrize("factory", VIOLATIONS, ids=lambda factory: factory.__name__)
+def test_a_violation_fails_its_check(factory):
+    check, message = VIOLATIONS[factory]
+    # Exporting takes longer than all other checks together.
+    skip = [] if check == "export" else ["export"]
+    with pytest.raises(ContractError, match=message) as caught:
+        _check(factory, skip=skip)
+    assert check in caught.value.report.failed
+    assert f"  {check}: " in str(caught.value)
+    assert set(caught.value.report.failed) <= {check, *SIDE_EFFECTS.get(factory, ())}
+
+
 def test_every_check_can_fail():
-    assert {check for check, _ in BROKEN.values()} == {check.__name__ for check in CHECKS}
+    assert {check for check, _ in VIOLATIONS.values()} == {check.__name__ for check in CHECKS}
 
 
-def test_all_that_is_wrong_is_told_at_once():
-    class Both(LogOfZero):
+def test_all_violations_are_reported_together():
+    class TwoViolations(LogOfZero):
         def out_shape(self, samples):
             return 1, 3, samples // HOP
 
-    with pytest.raises(ContractError, match=r"breaks 2 of 11 checks") as caught:
-        _check(Both)
-    assert set(caught.value.report.broken) == {"shapes", "hearing"}
+    with pytest.raises(ContractError, match=r"fails 2 of 11 checks") as caught:
+        _check(TwoViolations)
+    assert set(caught.value.report.failed) == {"shapes", "sensitivity"}
     assert isinstance(caught.value, (AssertionError, PluginError))
 
 
@@ -220,10 +217,10 @@ def _identity(*, sample_rate):
     return torch.nn.Identity()
 
 
-def test_what_is_no_feature():
+def test_factory_of_another_type():
     with (
         FEATURES.temporary("tested", _identity),
-        pytest.raises(ContractError, match="gives a Identity and no FeatureExtractor"),
+        pytest.raises(ContractError, match="returns an object of type Identity, not a FeatureExtractor"),
     ):
         check_feature("tested")
 
@@ -231,18 +228,18 @@ def test_what_is_no_feature():
 def test_skipping():
     report = _check(Random, skip=["determinism", "batching", "precision", "export", "saving"])
     assert report.skipped == ("determinism", "batching", "precision", "export", "saving")
-    with pytest.raises(ParameterError, match=r"no check 'exprot' to skip\. Did you mean 'export"):
+    with pytest.raises(ParameterError, match=r"no check 'exprot' to skip\. Did you mean 'export'"):
         _check(Energy, skip=["exprot"])
 
 
-def test_what_cannot_be_had():
+def test_unknown_name_or_option():
     with pytest.raises(UnknownNameError, match="logmel"):
         check_feature("logmell")
     with pytest.raises(ConfigError, match="unexpected option 'mels'"):
         check_feature(Component("logmel", {"mels": 3}))
 
 
-def test_the_generator_stays_as_it_was():
+def test_the_state_of_the_random_number_generator_is_restored():
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)

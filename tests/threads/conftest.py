@@ -40,7 +40,9 @@ def paths(tmp_path_factory):
     return found
 
 
-@pytest.fixture(params=[2, 4, 8], ids=lambda count: f"{count} threads")
+@pytest.fixture(
+    params=[2, *(pytest.param(count, marks=pytest.mark.slow) for count in (4, 8))], ids=lambda count: f"{count}-threads"
+)
 def threads(request):
     """Sets the number of PyTorch's threads, and with it the number of workers."""
     before = torch.get_num_threads()

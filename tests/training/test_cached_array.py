@@ -1,4 +1,4 @@
-"""The array on disk: whole or not there, whatever happens while it is made."""
+"""The cached array: complete or absent, whatever interrupts its computation."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from hypothesis import strategies as st
 
 from musgenre.core.errors import AudioFileError, DatasetError
 from musgenre.datasets.base import DatasetWarning
-from musgenre.training import cached_array
-from musgenre.training.cached_array import PART_ROWS, CachedArray
+from musgenre.training import embedding_cache
+from musgenre.training.embedding_cache import PART_ROWS, CachedArray
 
 SHAPE = (3 * PART_ROWS + 5, 2, 7)
 EXPECTED = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
 
 
 class Source:
-    """Computes the rows of ``EXPECTED``, notes which, and may fail before one of them."""
+    """Computes the rows of ``EXPECTED``, records which, and may fail before one of them."""
 
     def __init__(
         self, *, fails_at: int | None = None, error: BaseException | None = None, pause_seconds: float = 0.0
     ) -> None:
-        self.asked: list[range] = []
+        self.requested: list[range] = []
         self.fails_at = fails_at
         self.error = error
         self.pause_seconds = pause_seconds
@@ -42,7 +42,7 @@ class Source:
         for part in parts:
             if self.fails_at in part and self.error is not None:
                 raise self.error
-            self.asked.append(part)
+            self.requested.append(part)
             time.sleep(self.pause_seconds)
             yield EXPECTED.reshape(-1, SHAPE[-1])[part.start : part.stop]
 
@@ -51,16 +51,16 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {"lock"}
 
 
-def test_what_is_kept_is_what_was_computed_and_any_numpy_reads_it(tmp_path: Path):
+def test_the_file_holds_the_computed_array_and_numpy_reads_it(tmp_path: Path):
     source = Source()
     path = CachedArray(tmp_path / "a" / "b", shape=SHAPE).fill(source)
     np.testing.assert_array_equal(np.load(path), EXPECTED)
     assert isinstance(np.load(path, mmap_mode="r"), np.memmap)
-    assert [row for part in source.asked for row in part] == list(range(SHAPE[0] * SHAPE[1]))
+    assert [row for part in source.requested for row in part] == list(range(SHAPE[0] * SHAPE[1]))
     assert files(path.parent) == {"embeddings.npy"}
 
 
-def test_what_is_there_is_not_computed_again_even_where_nothing_can_be_locked(
+def test_a_complete_array_is_not_computed_again_even_in_a_read_only_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = CachedArray(tmp_path, shape=SHAPE).fill(Source())
@@ -68,25 +68,25 @@ def test_what_is_there_is_not_computed_again_even_where_nothing_can_be_locked(
     monkeypatch.setattr(filelock, "FileLock", None)
     again = Source()
     assert CachedArray(tmp_path, shape=SHAPE).fill(again) == path
-    assert again.asked == []
+    assert again.requested == []
     assert path.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("out of memory")])
-def test_what_was_computed_before_an_interruption_is_not_computed_again(tmp_path: Path, error: BaseException):
+def test_parts_computed_before_an_interruption_are_reused(tmp_path: Path, error: BaseException):
     first = Source(fails_at=2 * PART_ROWS + 3, error=error)
     with pytest.raises(type(error)):
         CachedArray(tmp_path, shape=SHAPE).fill(first)
     assert not (tmp_path / "embeddings.npy").exists()
     second = Source()
     path = CachedArray(tmp_path, shape=SHAPE).fill(second)
-    assert len(first.asked) == 2
-    assert second.asked[0] == range(2 * PART_ROWS, 3 * PART_ROWS)
+    assert len(first.requested) == 2
+    assert second.requested[0] == range(2 * PART_ROWS, 3 * PART_ROWS)
     np.testing.assert_array_equal(np.load(path), EXPECTED)
     assert files(tmp_path) == {"embeddings.npy"}
 
 
-def test_files_that_a_killed_process_left_half_written_are_removed(tmp_path: Path):
+def test_partial_files_of_a_killed_process_are_removed(tmp_path: Path):
     (tmp_path / ".part-000000000.npy.0123.partial").write_bytes(b"half")
     CachedArray(tmp_path, shape=SHAPE).fill(Source())
     assert files(tmp_path) == {"embeddings.npy"}
@@ -94,7 +94,7 @@ def test_files_that_a_killed_process_left_half_written_are_removed(tmp_path: Pat
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_any_byte_that_changed_is_seen(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
+def test_any_changed_byte_is_detected(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
     folder = tmp_path_factory.mktemp("kept")
     path = CachedArray(folder, shape=(4, 3)).fill(lambda _: (rows for rows in [EXPECTED[:4, 0, :3]]))
     content = bytearray(path.read_bytes())
@@ -125,9 +125,9 @@ def test_a_damaged_file_is_computed_again_with_one_warning(tmp_path: Path, name:
         elsewhere.replace(path)
     else:
         path.write_bytes({"empty": b"", "cut": content[:-7], "text": b"not an array"}[damage])
-    with pytest.warns(DatasetWarning, match="damaged") as told:
+    with pytest.warns(DatasetWarning, match="damaged") as record:
         CachedArray(tmp_path, shape=SHAPE).fill(Source())
-    assert len(told) == 1
+    assert len(record) == 1
     np.testing.assert_array_equal(np.load(tmp_path / "embeddings.npy"), EXPECTED)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -145,30 +145,28 @@ def test_of_many_threads_one_computes_and_the_others_wait(tmp_path: Path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(len(source.asked) for source in sources)[:-1] == [0] * 5
+    assert sorted(len(source.requested) for source in sources)[:-1] == [0] * 5
     assert len(arrays) == 6
     for array in arrays:
         np.testing.assert_array_equal(array, EXPECTED)
 
 
 class TestFullDisk:
-    def test_too_little_room_is_an_error_before_anything_is_computed(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ):
-        usage = cached_array.shutil.disk_usage(tmp_path)
-        monkeypatch.setattr(cached_array.shutil, "disk_usage", lambda _: usage._replace(free=EXPECTED.nbytes))
+    def test_too_little_space_is_an_error_before_the_computation(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        usage = embedding_cache.shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(embedding_cache.shutil, "disk_usage", lambda _: usage._replace(free=EXPECTED.nbytes))
         source = Source()
         with pytest.raises(DatasetError, match="are free"):
             CachedArray(tmp_path, shape=SHAPE).fill(source)
-        assert source.asked == []
+        assert source.requested == []
         assert files(tmp_path) == set()
 
     @pytest.mark.parametrize("writes", [0, 2, 7])  # the first part, the third, and the whole
-    def test_nothing_half_written_remains_and_what_is_whole_is_used(
+    def test_no_partial_file_remains_and_complete_parts_are_reused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
     ):
         left = iter([True] * writes)
-        original = cached_array.atomic_write
+        original = embedding_cache.atomic_write
 
         @contextlib.contextmanager
         def until_full(path: Path) -> Iterator[Path]:
@@ -178,15 +176,15 @@ class TestFullDisk:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         with monkeypatch.context() as full:
-            full.setattr(cached_array, "atomic_write", until_full)
+            full.setattr(embedding_cache, "atomic_write", until_full)
             with pytest.raises(DatasetError, match="No space left"):
                 CachedArray(tmp_path, shape=SHAPE).fill(Source())
         assert files(tmp_path) == {f"part-{PART_ROWS * number:09d}.npy" for number in range(writes)}
         source = Source()
         np.testing.assert_array_equal(np.load(CachedArray(tmp_path, shape=SHAPE).fill(source)), EXPECTED)
-        assert len(source.asked) == 7 - writes
+        assert len(source.requested) == 7 - writes
 
-    def test_a_disk_that_is_really_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_a_real_disk_that_is_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         mount = ["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", str(tmp_path)]
         if (
             os.name != "posix"
@@ -195,8 +193,10 @@ class TestFullDisk:
         ):
             pytest.skip("a small disk can be mounted by root alone")
         try:
-            usage = cached_array.shutil.disk_usage("/")
-            monkeypatch.setattr(cached_array.shutil, "disk_usage", lambda _: usage)  # filled by another in the meantime
+            usage = embedding_cache.shutil.disk_usage("/")
+            monkeypatch.setattr(
+                embedding_cache.shutil, "disk_usage", lambda _: usage
+            )  # filled by another in the meantime
             with pytest.raises(DatasetError, match="No space left"):
                 CachedArray(tmp_path, shape=SHAPE).fill(Source())
             for path in tmp_path.glob("*[!k]"):  # all but the lock
@@ -206,12 +206,12 @@ class TestFullDisk:
             subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path):
+def test_a_directory_that_cannot_be_written(tmp_path: Path):
     (tmp_path / "file").write_text("stands here")
-    with pytest.raises(DatasetError, match=r"Cannot keep embeddings in .*file"):
+    with pytest.raises(DatasetError, match=r"Cannot cache embeddings in .*file"):
         CachedArray(tmp_path / "file" / "key", shape=SHAPE).fill(Source())
 
 
-def test_a_song_that_cannot_be_read_is_no_error_of_the_disk(tmp_path: Path):
+def test_an_unreadable_track_is_not_reported_as_a_disk_error(tmp_path: Path):
     with pytest.raises(AudioFileError, match="song"):
         CachedArray(tmp_path, shape=SHAPE).fill(Source(fails_at=0, error=AudioFileError("song.mp3 is cut short")))

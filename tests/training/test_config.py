@@ -1,4 +1,4 @@
-"""The plan: which stages there are, what learns in each, and at which rates."""
+"""The plan: its stages, what each trains, and the learning rates; and the options of a run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ from hypothesis import strategies as st
 from musgenre.backbones.base import Backbone, InputSpec
 from musgenre.core.config import AudioSpec, from_dict, to_dict
 from musgenre.core.errors import ParameterError
-from musgenre.training.config import Augmentation, FinetuneConfig, training_record
-from musgenre.training.stages import Stage
+from musgenre.training.config import (
+    Augmentation,
+    FinetuneConfig,
+    FinetuneOptions,
+    RunOptions,
+    Stage,
+    apply_options,
+    training_record,
+)
 
 
 class Layers(Backbone):
-    """As many stages as wanted; what it gives does not matter here."""
+    """Backbone with a given number of stages; its output is not used."""
 
     def __init__(self, count: int, *, pretrained: bool = True) -> None:
         super().__init__()
@@ -37,7 +44,7 @@ class Layers(Backbone):
         return feature
 
 
-def told(config, backbone):
+def planned(config, backbone):
     return [(stage.name, stage.epochs, stage.unfrozen) for stage in config.plan(backbone)]
 
 
@@ -57,10 +64,10 @@ def told(config, backbone):
     ],
 )
 def test_the_stages_of_a_pretrained_backbone(options, expected):
-    assert told(FinetuneConfig(**options), Layers(6)) == expected
+    assert planned(FinetuneConfig(**options), Layers(6)) == expected
 
 
-def test_what_knows_nothing_learns_at_once_unless_told_otherwise():
+def test_a_backbone_without_pretrained_weights_is_trained_in_one_stage_unless_frozen():
     blank = Layers(2, pretrained=False)
     config = FinetuneConfig(head_epochs=2, epochs=3, gradual=1, head_learning_rate=0.5)
     (stage,) = config.plan(blank)
@@ -79,19 +86,19 @@ def test_rates_fall_from_output_to_input():
     assert last.rest_rate == 0.125
 
 
-def test_only_what_learns_to_the_end_takes_the_rest_with_it():
+def test_the_rest_is_trained_with_the_complete_backbone_only():
     *before, end = FinetuneConfig(gradual=1).plan(Layers(3))
     assert [stage.rest_rate for stage in before] == [None] * 3
     assert end.rest_rate == end.backbone_rates[0]
     assert FinetuneConfig(freeze=1).plan(Layers(3))[-1].rest_rate is None
 
 
-def test_a_backbone_without_stages_learns_as_a_whole_or_not_at_all():
+def test_a_backbone_without_stages_is_trained_completely_or_not_at_all():
     head, rest = FinetuneConfig(rate_decay=0.5, learning_rate=1.0).plan(Layers(0))
     assert head.frozen
     assert (rest.frozen, rest.backbone_rates, rest.rest_rate) == (False, (), 0.5)
     assert rest.learning_rate == 1.0
-    assert told(FinetuneConfig(freeze="all"), Layers(0)) == [("head", 10, 0)]
+    assert planned(FinetuneConfig(freeze="all"), Layers(0)) == [("head", 10, 0)]
 
 
 @settings(deadline=None)  # a processor that is busy with other things is slow
@@ -102,15 +109,15 @@ def test_a_backbone_without_stages_learns_as_a_whole_or_not_at_all():
     epochs=st.integers(8, 40),
     decay=st.floats(0.1, 1.0),
 )
-def test_gradual_unfreezing_reaches_all_that_is_to_learn_in_the_epochs_given(total, data, gradual, epochs, decay):
-    kept = data.draw(st.integers(0, total - 1))
-    config = FinetuneConfig(head_epochs=0, freeze=kept, gradual=gradual, epochs=epochs, rate_decay=decay)
+def test_gradual_unfreezing_reaches_all_stages_within_the_epochs(total, data, gradual, epochs, decay):
+    frozen = data.draw(st.integers(0, total - 1))
+    config = FinetuneConfig(head_epochs=0, freeze=frozen, gradual=gradual, epochs=epochs, rate_decay=decay)
     plan = config.plan(Layers(total))
-    freed = [stage.unfrozen for stage in plan]
+    unfrozen = [stage.unfrozen for stage in plan]
     assert sum(stage.epochs for stage in plan) == epochs
-    assert freed == sorted(set(freed))
-    assert freed[-1] == total - kept
-    assert all(step <= (gradual or total) for step in [freed[0], *(b - a for a, b in itertools.pairwise(freed))])
+    assert unfrozen == sorted(set(unfrozen))
+    assert unfrozen[-1] == total - frozen
+    assert all(step <= (gradual or total) for step in [unfrozen[0], *(b - a for a, b in itertools.pairwise(unfrozen))])
     for stage in plan:
         rates = [*stage.backbone_rates, stage.learning_rate]
         assert all(math.isclose(a, b * decay) for a, b in itertools.pairwise(rates))
@@ -124,7 +131,7 @@ def test_gradual_unfreezing_reaches_all_that_is_to_learn_in_the_epochs_given(tot
         ({"gradual": 1, "epochs": 5}, "5 epochs.*6 stages"),
     ],
 )
-def test_a_plan_that_cannot_be(options, match):
+def test_an_impossible_plan(options, match):
     with pytest.raises(ParameterError, match=match):
         FinetuneConfig(**options).plan(Layers(6))
 
@@ -157,7 +164,7 @@ def test_a_setting_out_of_range(wrong):
 
 @pytest.mark.parametrize("steps", [1, 7, 40])
 @pytest.mark.parametrize("warmup", [0.0, 0.25, 0.99])
-def test_the_schedule_is_that_of_torch(steps, warmup):
+def test_the_schedule_equals_that_of_torch(steps, warmup):
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     rising = min(round(warmup * steps), steps - 1)
@@ -176,12 +183,12 @@ def test_the_schedule_is_that_of_torch(steps, warmup):
     assert stage.rate_factor(steps, steps=steps) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_constant_schedule_stays_where_the_warm_up_led():
+def test_a_constant_schedule_stays_constant_after_the_warm_up():
     stage = Stage("head", 1, 1e-3, schedule="constant", warmup=0.2)
     assert [stage.rate_factor(step, steps=10) for step in (0, 1, 2, 9)] == pytest.approx([1 / 3, 2 / 3, 1, 1])
 
 
-def test_the_record_is_json_and_can_be_read_back():
+def test_the_record_is_json_and_can_be_read():
     config = FinetuneConfig(
         audio=AudioSpec(sample_rate=8_000),
         hidden=(8, 4),
@@ -197,3 +204,39 @@ def test_the_record_is_json_and_can_be_read_back():
     assert from_dict(FinetuneConfig, record["config"]) == dataclasses.replace(config, cache=None, name=None)
     assert [from_dict(Stage, stage) for stage in record["stages"]] == plan
     assert [to_dict(stage) for stage in plan] == record["stages"]
+
+
+def test_options_replace_fields_of_the_configuration_and_are_run_options(tmp_path):
+    config, options = apply_options(
+        FinetuneConfig(head_epochs=7), {"seed": 3, "workers": 2, "directory": tmp_path, "freeze": "all"}
+    )
+    assert config == FinetuneConfig(head_epochs=7, seed=3, freeze="all")
+    assert options == RunOptions(workers=2, directory=tmp_path)
+    assert options.path == tmp_path
+
+
+def test_an_unknown_option_suggests_a_similar_one():
+    with pytest.raises(ParameterError, match=r"Unexpected option 'resum'. Did you mean 'resume'\?"):
+        apply_options(FinetuneConfig(), {"resum": True})
+
+
+def test_the_typed_keywords_are_the_fields_of_both_dataclasses():
+    keywords = {name: hint.__forward_arg__ for name, hint in FinetuneOptions.__annotations__.items()}
+    fields = {field.name: field.type for kind in (FinetuneConfig, RunOptions) for field in dataclasses.fields(kind)}
+    assert keywords == fields
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"resume": True},
+        {"num_nodes": 2},
+        {"num_nodes": 0},
+        {"workers": -1},
+        {"loggers": ["tensorboard"]},
+        {"loggers": ["wandb"], "directory": "here"},
+    ],
+)
+def test_run_options_out_of_range_or_in_contradiction(wrong):
+    with pytest.raises(ParameterError):
+        RunOptions(**wrong)

@@ -1,4 +1,4 @@
-"""Embeddings of frozen stages: what is cached, when it is computed anew, and what a kill costs."""
+"""Embeddings of frozen stages: what is cached, when it is computed again, and how it is resumed after a kill."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ from musgenre.datasets import AudioFolder
 from musgenre.datasets.base import DatasetWarning, TrackDataset
 from musgenre.datasets.windows import GridWindows, RandomWindows, TrackWindows
 from musgenre.models.network import GenreNetwork
-from musgenre.training import cached_array, embedding_cache
-from musgenre.training.config import Augmentation
+from musgenre.training import embedding_cache
+from musgenre.training.config import Augmentation, RunOptions
 from musgenre.training.embedding_cache import EmbeddedWindows, clear_embeddings, embedded, embeddings_size
-from musgenre.training.options import RunOptions
 
 RATE = 8_000
 SPEC = AudioSpec(RATE, window_seconds=1.0, hop_seconds=0.5)
@@ -89,7 +88,7 @@ def windows(data: TrackDataset) -> RandomWindows:
 
 
 def calls(network: GenreNetwork) -> list[int]:
-    """The sizes of the batches that a network's backbone is given from now on."""
+    """Return a list of the sizes of the backbone's input batches from now on."""
     sizes: list[int] = []
     network.backbone.register_forward_pre_hook(lambda _, batch: sizes.append(len(batch[0])))
     return sizes
@@ -99,7 +98,7 @@ def rows(made: EmbeddedWindows) -> np.ndarray:
     return np.load(made.path)
 
 
-def test_each_view_is_what_the_backbone_makes_of_the_window_of_that_epoch(
+def test_each_view_is_the_embedding_of_the_window_of_that_epoch(
     windows: RandomWindows, network: GenreNetwork, tmp_path: Path
 ):
     made = embedded(windows, network, directory=tmp_path, views=3)
@@ -108,7 +107,7 @@ def test_each_view_is_what_the_backbone_makes_of_the_window_of_that_epoch(
     for view in range(3):
         made.set_epoch(view)
         for index in range(24):
-            number, start = windows.place(index, epoch=view)
+            number, start = windows.locate(index, epoch=view)
             samples, _ = soundfile.read(windows.dataset[number].path, dtype="float32")
             window = samples[round(start * RATE) :][:RATE]
             with torch.no_grad():
@@ -125,21 +124,21 @@ def test_a_grid_is_embedded_window_by_window(data: TrackDataset, network: GenreN
     network.eval()
     with torch.no_grad():
         logits = torch.cat([network(waveforms) for waveforms, *_ in DataLoader(grid, batch_size=5)])
-        kept_logits = network.head(torch.stack([made[index][0] for index in range(len(made))]))
-    torch.testing.assert_close(kept_logits, logits, atol=1e-5, rtol=1e-5)
+        cached_logits = network.head(torch.stack([made[index][0] for index in range(len(made))]))
+    torch.testing.assert_close(cached_logits, logits, atol=1e-5, rtol=1e-5)
     assert [made[index][1:] for index in range(len(made))] == [grid[index][1:] for index in range(len(grid))]
 
 
-def test_the_second_time_nothing_is_computed(windows: RandomWindows, network: GenreNetwork, tmp_path: Path):
+def test_cached_embeddings_are_not_computed_again(windows: RandomWindows, network: GenreNetwork, tmp_path: Path):
     first = calls(network)
     before = embedded(windows, network, directory=tmp_path, views=2)
-    assert first == [cached_array.PART_ROWS] * (48 // cached_array.PART_ROWS)
+    assert first == [embedding_cache.PART_ROWS] * (48 // embedding_cache.PART_ROWS)
     after = embedded(windows, network, directory=tmp_path, views=2)
     assert sum(first) == 48
     assert after.path == before.path
 
 
-def test_epochs_take_turns_at_the_views_and_workers_that_stay_hear_of_it(
+def test_epochs_use_the_views_in_turn_also_in_persistent_workers(
     windows: RandomWindows, network: GenreNetwork, tmp_path: Path
 ):
     made = embedded(windows, network, directory=tmp_path, views=2)
@@ -149,14 +148,14 @@ def test_epochs_take_turns_at_the_views_and_workers_that_stay_hear_of_it(
         np.testing.assert_array_equal(torch.cat([batch for batch, *_ in loader]), rows(made)[:, epoch % 2])
 
 
-def test_it_pickles_without_the_embeddings(windows: RandomWindows, network: GenreNetwork, tmp_path: Path):
+def test_pickles_do_not_hold_the_embeddings(windows: RandomWindows, network: GenreNetwork, tmp_path: Path):
     made = embedded(windows, network, directory=tmp_path, views=40)
     written = pickle.dumps(made)
     assert len(written) < rows(made).nbytes / 4
     assert torch.equal(pickle.loads(written)[3][0], made[3][0])
 
 
-def test_the_callers_randomness_and_modes_stay_as_they_are(
+def test_the_callers_random_state_and_modes_do_not_change(
     windows: RandomWindows, network: GenreNetwork, tmp_path: Path
 ):
     network.train()
@@ -177,7 +176,7 @@ class Level(nn.Module):
         return 20 * waveform.square().mean(dim=-1, keepdim=True).sqrt().log10()
 
 
-def test_a_random_gain_shows_in_decibels(windows: RandomWindows, tmp_path: Path):
+def test_a_random_gain_is_uniform_in_decibels(windows: RandomWindows, tmp_path: Path):
     network = GenreNetwork(nn.Identity(), Level(), head=nn.Linear(1, 2))  # type: ignore[arg-type]
     plain = rows(embedded(windows, network, directory=tmp_path, views=8))
     louder = rows(embedded(windows, network, directory=tmp_path, views=8, augmentation=Augmentation(gain_db=6.0)))
@@ -188,7 +187,7 @@ def test_a_random_gain_shows_in_decibels(windows: RandomWindows, tmp_path: Path)
     assert gain_db.std() == pytest.approx(12 / 12**0.5, rel=0.1)  # of an even distribution over 12 dB
 
 
-def test_what_is_drawn_depends_on_the_seed_the_window_and_the_view_alone(
+def test_augmentation_depends_on_the_seed_the_window_and_the_view_only(
     windows: RandomWindows, network: GenreNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def made(name: str, source: TrackWindows = windows, *, views: int = 2) -> np.ndarray:
@@ -198,13 +197,13 @@ def test_what_is_drawn_depends_on_the_seed_the_window_and_the_view_alone(
     assert len(np.unique(expected.reshape(-1, 16).round(6), axis=0)) == 48
     torch.manual_seed(123)
     np.testing.assert_allclose(made("more views", views=3)[:, :2], expected, atol=1e-5)
-    monkeypatch.setattr(cached_array, "PART_ROWS", 7)
+    monkeypatch.setattr(embedding_cache, "PART_ROWS", 7)
     np.testing.assert_allclose(made("other batches"), expected, atol=1e-5)
     other = RandomWindows(windows.dataset, audio=SPEC, windows_per_track=3, seed=6)
     assert not np.isclose(made("other seed", other), expected).all(axis=-1).any()
 
 
-def test_any_change_of_what_embeddings_depend_on_is_computed_anew_beside_the_old(
+def test_any_change_of_what_embeddings_depend_on_gets_another_file(
     windows: RandomWindows, network: GenreNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     songs = shutil.copytree(windows.dataset[0].path.parents[1], tmp_path / "songs", copy_function=shutil.copy2)
@@ -223,7 +222,7 @@ def test_any_change_of_what_embeddings_depend_on_is_computed_anew_beside_the_old
 
     with torch.no_grad():
         network.head[1].weight += 1
-    assert path(mixup=0.4) == first  # neither is part of an embedding
+    assert path(mixup=0.4) == first  # embeddings depend on neither
     check(path(gain_db=1.0))
     check(path(views=2))
     check(path(RandomWindows(windows.dataset, audio=SPEC, windows_per_track=2, seed=6)))
@@ -237,7 +236,16 @@ def test_any_change_of_what_embeddings_depend_on_is_computed_anew_beside_the_old
     check(path())
     next(network.feature.buffers()).mul_(0.5)
     check(path())
-    network.feature.an_option = 3.0
+    network.feature.an_option = np.zeros(5_000)
+    check(path())
+    network.feature.an_option[2_500] = 1.0
+    check(path())
+
+    class OtherFeature(type(network.feature)):  # type: ignore[misc]
+        def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+            return -super().forward(waveform)
+
+    network.feature.__class__ = OtherFeature
     check(path())
     monkeypatch.setattr(embedding_cache, "version", lambda _: "99.0")
     check(path())
@@ -254,15 +262,16 @@ def test_a_damaged_file_is_computed_again(windows: RandomWindows, network: Genre
     assert path.read_bytes() == content
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_a_killed_pass_goes_on_in_two_processes_and_ends_as_if_nothing_had_happened(
+def test_a_killed_computation_is_resumed_by_one_of_two_processes(
     windows: RandomWindows, network: GenreNetwork, genre_folder: Path, tmp_path: Path
 ):
     def start(killed_at: int) -> subprocess.Popen[str]:
-        told = [str(genre_folder), str(tmp_path / "killed"), str(killed_at)]
-        return subprocess.Popen([sys.executable, "-c", KILLED_OR_NOT, *told], stdout=subprocess.PIPE, text=True)
+        arguments = [str(genre_folder), str(tmp_path / "killed"), str(killed_at)]
+        return subprocess.Popen([sys.executable, "-c", KILLED_OR_NOT, *arguments], stdout=subprocess.PIPE, text=True)
 
-    expected = embedded(windows, network, directory=tmp_path / "whole", augmentation=VARIED, views=2).path
+    expected = embedded(windows, network, directory=tmp_path / "uninterrupted", augmentation=VARIED, views=2).path
     first = start(killed_at=3)
     first.communicate(timeout=300)
     assert first.returncode == -signal.SIGKILL
@@ -274,9 +283,7 @@ def test_a_killed_pass_goes_on_in_two_processes_and_ends_as_if_nothing_had_happe
     assert (tmp_path / "killed" / expected.parent.name / expected.name).read_bytes() == expected.read_bytes()
 
 
-def test_size_and_clearing_leave_alone_what_is_not_theirs(
-    windows: RandomWindows, network: GenreNetwork, tmp_path: Path
-):
+def test_size_and_clearing_ignore_other_files(windows: RandomWindows, network: GenreNetwork, tmp_path: Path):
     assert embeddings_size(tmp_path / "nowhere") == 0
     clear_embeddings(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("mine")
@@ -295,7 +302,7 @@ class TestRefused:
         with pytest.raises(ParameterError, match="views"):
             embedded(windows, network, directory=tmp_path, views=0)
 
-    def test_a_backbone_that_breaks_its_promise(self, windows: RandomWindows, network: GenreNetwork, tmp_path: Path):
+    def test_a_backbone_with_wrong_out_features(self, windows: RandomWindows, network: GenreNetwork, tmp_path: Path):
         network.backbone.out_features = 17
         with pytest.raises(PluginError, match="17"):
             embedded(windows, network, directory=tmp_path)
@@ -306,7 +313,7 @@ class TestRefused:
         with pytest.raises(IndexError):
             made[24]
 
-    def test_songs_that_are_gone_or_damaged(self, data: TrackDataset, network: GenreNetwork, tmp_path: Path):
+    def test_missing_or_damaged_tracks(self, data: TrackDataset, network: GenreNetwork, tmp_path: Path):
         songs = shutil.copytree(data[0].path.parents[1], tmp_path / "songs")
         windows = RandomWindows(AudioFolder(songs), audio=SPEC)
         broken = windows.dataset[3]
@@ -315,7 +322,7 @@ class TestRefused:
         with pytest.raises(AudioFileError, match=broken.path.name):
             embedded(windows, network, directory=tmp_path / "cache")
         broken.path.unlink()
-        with pytest.raises(DatasetError, match="gone"):
+        with pytest.raises(DatasetError, match="does not exist"):
             embedded(windows, network, directory=tmp_path / "cache")
         broken.path.write_bytes(intact)
         assert len(embedded(windows, network, directory=tmp_path / "cache")) == 8

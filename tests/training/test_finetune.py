@@ -1,4 +1,4 @@
-"""Fine-tuning from tracks to a classifier that works, on music that is easy to tell apart."""
+"""Fine-tuning, from tracks to a working classifier, on genres that are easy to distinguish."""
 
 import dataclasses
 import math
@@ -12,8 +12,8 @@ from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
 from musgenre.core.config import AudioSpec, Component
 from musgenre.core.errors import ConfigError, DatasetError, MusgenreError, ParameterError, UnknownNameError
 from musgenre.datasets import AudioFolder, TrackDataset, holdout
+from musgenre.training.checkpoint import RunDirectory
 from musgenre.training.config import Augmentation, FinetuneConfig
-from musgenre.training.run_directory import RunDirectory
 
 QUICK = FinetuneConfig(
     audio=AudioSpec(sample_rate=8_000, window_seconds=1.0, hop_seconds=1.0),
@@ -29,7 +29,7 @@ SMALL_MEL = Component("logmel", {"n_fft": 512, "hop_length": 128, "n_mels": 32})
 
 
 class Pretrained(Backbone):
-    """Claims to know something, and has batch normalisation and dropout to be kept frozen."""
+    """Has the flag of pretrained weights, and batch normalisation and dropout to freeze."""
 
     def __init__(self, *, in_channels: int, weights: str | None = "somewhere") -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Pretrained(Backbone):
 
 
 @pytest.fixture(autouse=True)
-def no_cache_of_the_users(monkeypatch, tmp_path):
+def temporary_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path / "cache"))
 
 
@@ -72,7 +72,7 @@ def state_after(config, data, backbone, **options):
     return result.classifier.network.state_dict()
 
 
-def test_it_learns_to_tell_tones_from_noise_on_songs_it_never_saw(genre_folder, tmp_path):
+def test_it_distinguishes_tones_from_noise_on_validation_tracks(genre_folder, tmp_path):
     train, valid = holdout(AudioFolder(genre_folder), fraction=0.25)
     config = FinetuneConfig(**{**vars(QUICK), "head_epochs": 15, "patience": 15, "head_learning_rate": 3e-3})
     result = finetune(train, valid=valid, backbone=SLIM, feature=SMALL_MEL, config=config)
@@ -88,7 +88,7 @@ def test_it_learns_to_tell_tones_from_noise_on_songs_it_never_saw(genre_folder, 
     assert str(len(train)) in again.config.split
 
 
-def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_randomness_alone(genre_folder):
+def test_the_same_seed_gives_the_same_weights_and_the_callers_random_state_does_not_change(genre_folder):
     data = AudioFolder(genre_folder)
     config = FinetuneConfig(**{**vars(QUICK), "head_epochs": 2, "augmentation": VARIED, "balanced": True})
     torch.manual_seed(1)
@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_randomness_
     assert changed(first, state_after(FinetuneConfig(**{**vars(config), "seed": 1}), data, SLIM))
 
 
-def test_a_frozen_backbone_stays_as_it_was_and_so_does_its_batch_normalisation(genre_folder, pretrained):
+def test_weights_and_batch_normalisation_of_a_frozen_backbone_do_not_change(genre_folder, pretrained):
     data = AudioFolder(genre_folder)
     start = FinetuneConfig(**{**vars(QUICK), "head_epochs": 1, "head_learning_rate": 0.0, "weight_decay": 0.0})
     initial = state_after(start, data, pretrained)
@@ -111,7 +111,7 @@ def test_a_frozen_backbone_stays_as_it_was_and_so_does_its_batch_normalisation(g
     assert {".".join(name.split(".")[:2]) for name in changed(head_only, last_too)} == {"head.1", "backbone.second"}
 
 
-def test_the_plan_freezes_only_what_knows_something(pretrained):
+def test_the_plan_freezes_pretrained_backbones_only(pretrained):
     config = FinetuneConfig(head_epochs=2, epochs=3)
     known = BACKBONES.build(pretrained, {"in_channels": 1})
     blank = BACKBONES.build(pretrained, {"in_channels": 1, "weights": None})
@@ -119,8 +119,8 @@ def test_the_plan_freezes_only_what_knows_something(pretrained):
     assert [(s.name, s.epochs, s.unfrozen) for s in config.plan(blank)] == [("everything", 5, 2)]
 
 
-def test_the_best_weights_come_back_not_the_last(genre_folder, pretrained):
-    # The validation set has its labels swapped: the better the network learns, the worse it is judged.
+def test_the_best_weights_are_returned_not_the_last(genre_folder, pretrained):
+    # The validation set has its labels swapped: the better the network is trained, the higher is its validation loss.
     train, valid = holdout(AudioFolder(genre_folder), fraction=0.25)
     swapped = {"drone": "hiss", "hiss": "drone"}
     valid = TrackDataset(
@@ -140,7 +140,7 @@ def test_the_best_weights_come_back_not_the_last(genre_folder, pretrained):
     assert np.mean(losses) == pytest.approx(best, rel=1e-3)
 
 
-def test_a_stage_stops_when_nothing_improves(genre_folder):
+def test_a_stage_stops_early_without_improvement(genre_folder):
     train, valid = holdout(AudioFolder(genre_folder), fraction=0.25)
     config = FinetuneConfig(
         **{**vars(QUICK), "head_epochs": 30, "head_learning_rate": 0.0, "weight_decay": 0.0, "patience": 2}
@@ -156,7 +156,7 @@ def test_workers_change_nothing(genre_folder):
     assert changed(alone, helped) == set()
 
 
-def test_a_decorated_backbone_and_feature_are_enough(genre_folder, request):
+def test_a_registered_backbone_and_feature_are_enough(genre_folder, request):
     from musgenre.features.base import FEATURES, FeatureExtractor
 
     request.addfinalizer(lambda: BACKBONES.unregister("my-net"))
@@ -184,10 +184,10 @@ def test_a_decorated_backbone_and_feature_are_enough(genre_folder, request):
     assert result.classifier.predict(next(genre_folder.glob("*/*.wav"))).label in result.classifier.labels
 
 
-def test_a_split_that_leaks_and_may_is_told_by_the_model(genre_folder):
+def test_an_allowed_leak_is_recorded_in_the_model(genre_folder):
     data = AudioFolder(genre_folder)
     config = dataclasses.replace(QUICK, head_epochs=1)
-    with pytest.raises(DatasetError, match="no clean split"):
+    with pytest.raises(DatasetError, match="overlap"):
         finetune(data, valid=data, backbone=SLIM, feature=SMALL_MEL, config=config)
     leaky = finetune(data, valid=data, backbone=SLIM, feature=SMALL_MEL, config=config, allow_leakage=True)
     assert "leaky: track" in leaky.classifier.config.split
@@ -195,19 +195,24 @@ def test_a_split_that_leaks_and_may_is_told_by_the_model(genre_folder):
     assert "leaky" not in clean.classifier.config.split
 
 
-def test_what_only_a_later_run_would_take_is_kept_for_one_alone(genre_folder, tmp_path, monkeypatch):
-    asked = []
-    keep = RunDirectory.replacing_last
-    monkeypatch.setattr(RunDirectory, "replacing_last", lambda self, number: asked.append(number) or keep(self, number))
+def test_the_last_checkpoint_is_written_only_for_a_run_that_can_be_resumed(genre_folder, tmp_path, monkeypatch):
+    written = []
+    replace_last = RunDirectory.replace_last
+
+    def record(self, number):
+        written.append(number)
+        return replace_last(self, number)
+
+    monkeypatch.setattr(RunDirectory, "replace_last", record)
     config = dataclasses.replace(QUICK, head_epochs=2)
     finetune(AudioFolder(genre_folder), backbone=SLIM, feature=SMALL_MEL, config=config)
-    assert asked == []
+    assert written == []
     finetune(AudioFolder(genre_folder), backbone=SLIM, feature=SMALL_MEL, config=config, directory=tmp_path / "run")
-    assert asked == [1, 1]
+    assert written == [1, 1]
 
 
 class TestRefused:
-    """What is an error before any work is done."""
+    """Errors that are raised before training."""
 
     @pytest.fixture
     def data(self, genre_folder):
@@ -243,7 +248,7 @@ class TestRefused:
         with pytest.raises(ParameterError, match="2 stages"):
             finetune(data, backbone=pretrained, feature=SMALL_MEL, config=config)
 
-    def test_a_loss_that_is_no_number(self, data):
+    def test_a_loss_that_is_not_finite(self, data):
         config = FinetuneConfig(**{**vars(QUICK), "head_learning_rate": 1e30, "optimizer": "adam"})
         with pytest.raises(MusgenreError, match="learning rate"):
             finetune(data, backbone=SLIM, feature=SMALL_MEL, config=config)

@@ -1,4 +1,4 @@
-"""One stage of training: what learns, at which rate, and from which loss."""
+"""One stage of training: the trained parameters, their learning rates, and the loss."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from musgenre.backbones.base import Backbone, InputSpec
 from musgenre.core.errors import MusgenreError, ParameterError
 from musgenre.features.base import FeatureExtractor
 from musgenre.models.network import GenreNetwork
-from musgenre.training.config import Augmentation, FinetuneConfig
-from musgenre.training.loop import quiet
+from musgenre.training.config import Augmentation, FinetuneConfig, Stage
 from musgenre.training.module import GenreModule, class_weights, parameter_groups
-from musgenre.training.stages import Stage
+from musgenre.training.trainer import quiet
 
 
 class Fold(FeatureExtractor):
-    """Folds 48 samples into a picture of 1 × 6 × 8, and has a gain that can be learned."""
+    """Folds 48 samples into a spectrogram of 1 × 6 × 8, and has a trainable gain."""
 
     def __init__(self):
         super().__init__(sample_rate=8_000)
@@ -110,7 +109,7 @@ def part_of(name):
 
 
 @pytest.mark.parametrize(
-    ("number", "learns"),
+    ("number", "trained"),
     [
         (0, {"head"}),
         (1, {"head", "third"}),
@@ -118,14 +117,14 @@ def part_of(name):
         (3, {"head", "third", "second", "first", "offset", "feature"}),
     ],
 )
-def test_exactly_what_is_free_changes_and_at_its_own_rate(network, number, learns):
+def test_exactly_the_unfrozen_parts_change_at_their_learning_rates(network, number, trained):
     stage = CONFIG.plan(network.backbone)[number]
     watch = fit(network, stage)
     before, after = watch.weights
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert {part_of(name) for name in changed} == learns
-    # Batch normalisation learns its statistics only where its weights learn.
-    assert ("backbone.first.1.running_mean" in changed) == ("first" in learns)
+    assert {part_of(name) for name in changed} == trained
+    # Batch normalisation updates its statistics only where its weights are trained.
+    assert ("backbone.first.1.running_mean" in changed) == ("first" in trained)
     # Adam's first step is its rate, whatever the gradient: so the weights say at which rate they were stepped.
     rate = stage.learning_rate * stage.rate_factor(0, steps=1)
     further = {"head": 0, "third": 1, "second": 2, "first": 3, "offset": 3, "feature": 3}
@@ -136,7 +135,7 @@ def test_exactly_what_is_free_changes_and_at_its_own_rate(network, number, learn
         assert stepped == pytest.approx(rate * 0.5 ** further[part_of(name)], rel=1e-2), name
 
 
-def test_the_groups_follow_the_schedule_together(network):
+def test_all_groups_follow_the_schedule(network):
     stage = CONFIG.plan(network.backbone)[2]
     watch = fit(network, stage, batches=8)
     assert len(watch.rates) == 8
@@ -145,7 +144,7 @@ def test_the_groups_follow_the_schedule_together(network):
         assert rates == pytest.approx({"stage 2": 0.0025 * factor, "stage 3": 0.005 * factor, "head": 0.01 * factor})
 
 
-def test_groups_hold_what_learns_and_each_parameter_once(network):
+def test_groups_hold_each_trained_parameter_once(network):
     network.head.weight = nn.Parameter(network.head.weight)
     network.backbone.second.weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
     network.backbone.third[1].bias = network.backbone.offset
@@ -161,7 +160,7 @@ def test_more_stages_than_the_backbone_has(network):
         GenreModule(network, Stage("x", 1, 0.1, backbone_rates=(0.1,) * 4), augmentation=Augmentation())
 
 
-def test_frozen_dropout_drops_nothing_and_free_dropout_does(network):
+def test_frozen_dropout_is_off_and_unfrozen_dropout_is_on(network):
     head, *_, everything = CONFIG.plan(network.backbone)
     for stage, drops in ((head, False), (everything, True)):
         module = GenreModule(network, stage, augmentation=Augmentation())
@@ -195,7 +194,7 @@ def test_the_loss_of_a_mixed_batch_is_that_of_mixed_labels(network, logged, monk
     assert module.training_step(BATCH, 0).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_class_weights_are_those_of_scikit_learn_and_reach_the_loss_but_not_the_judge(network, logged):
+def test_class_weights_equal_scikit_learns_and_affect_the_training_loss_only(network, logged):
     drawn = np.random.default_rng(0).choice(3, size=50, p=(0.7, 0.2, 0.1))
     weights = class_weights(drawn.tolist(), classes=3)
     np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(3), y=drawn), rtol=1e-6)
@@ -211,11 +210,11 @@ def test_class_weights_are_those_of_scikit_learn_and_reach_the_loss_but_not_the_
 
 
 def test_a_genre_without_a_track_has_no_weight():
-    with pytest.raises(ParameterError, match="without a track"):
+    with pytest.raises(ParameterError, match="a track of every genre"):
         class_weights([0, 2], classes=3)
 
 
-def test_with_embeddings_only_the_head_runs_and_the_loss_is_the_same(network, logged, monkeypatch):
+def test_with_embeddings_only_the_head_is_computed_and_the_loss_is_the_same(network, logged, monkeypatch):
     augmentation = Augmentation(gain_db=6.0, time_mask=2)
     network.eval()
     inputs, labels, tracks = BATCH
@@ -230,20 +229,20 @@ def test_with_embeddings_only_the_head_runs_and_the_loss_is_the_same(network, lo
     assert logged["valid_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_embeddings_are_no_use_where_the_backbone_learns(network):
+def test_embeddings_are_refused_where_the_backbone_is_trained(network):
     for stage in CONFIG.plan(network.backbone)[1:]:
         with pytest.raises(ParameterError, match="embeddings"):
             GenreModule(network, stage, augmentation=Augmentation(), embedded=True)
 
 
-def test_a_head_on_embeddings_learns(network):
+def test_a_head_on_embeddings_is_trained(network):
     watch = fit(network, CONFIG.plan(network.backbone)[0], embedded=True)
     before, after = watch.weights
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"head.weight", "head.bias"}
 
 
-class TestNotANumber:
-    def test_weights_that_ran_away(self, network, logged):
+class TestLossIsNotFinite:
+    def test_weights_that_diverged(self, network, logged):
         module = GenreModule(network, Stage("head", 1, 0.25), augmentation=Augmentation())
         nn.init.constant_(network.head.weight, torch.nan)
         with pytest.raises(MusgenreError, match=r"nan in stage 'head', epoch 1.*below 0.25"):
@@ -251,8 +250,8 @@ class TestNotANumber:
         with pytest.raises(MusgenreError, match="choose a learning rate"):
             module.validation_step(BATCH, 0)
 
-    def test_what_the_network_is_given(self, network, logged):
+    def test_input_that_is_not_finite(self, network, logged):
         module = GenreModule(network, Stage("head", 1, 0.25), augmentation=Augmentation())
         inputs, *others = BATCH
-        with pytest.raises(MusgenreError, match="what the network was given"):
+        with pytest.raises(MusgenreError, match="input is not finite"):
             module.training_step((inputs / 0, *others), 0)

@@ -1,6 +1,6 @@
-"""A run that is killed at any moment goes on, and ends with the weights of one that was never stopped.
+"""A run that is killed at any moment can be resumed, and ends with the weights of an uninterrupted run.
 
-Run as a script, this file is killed at one place after another, in a process of its own each.
+Run as a script, this file starts a process for each point at which a run is killed.
 """
 
 import json
@@ -19,8 +19,8 @@ from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
 from musgenre.core.config import AudioSpec, Component
 from musgenre.core.errors import ConfigError, ParameterError
 from musgenre.datasets import AudioFolder, holdout
+from musgenre.training.checkpoint import RunDirectory
 from musgenre.training.config import Augmentation, FinetuneConfig
-from musgenre.training.run_directory import RunDirectory
 
 CONFIG = FinetuneConfig(
     audio=AudioSpec(sample_rate=8_000, window_seconds=0.5, hop_seconds=0.5),
@@ -35,11 +35,11 @@ CONFIG = FinetuneConfig(
     augmentation=Augmentation(gain_db=3.0, time_mask=4, mixup=0.3),
 )
 MEL = Component("logmel", {"n_fft": 512, "hop_length": 128, "n_mels": 16})
-PLACES = ("filling", "head epoch 2", "head kept", "backbone begins", "backbone epoch 2", "best kept")
+POINTS = ("embedding", "head epoch 2", "head saved", "backbone begins", "backbone epoch 2", "best saved")
 
 
 class Small(Backbone):
-    """Has weights worth keeping, batch normalisation and dropout."""
+    """Has the flag of pretrained weights, batch normalisation and dropout."""
 
     pretrained = True
     calls = 0
@@ -84,22 +84,24 @@ def run(folder, **options):
     return musgenre.finetune(train, **options)
 
 
-def be_killed(place, folder, directory):
-    """Runs until it is killed at a place."""
+def run_until_killed(point, folder, directory):
+    """Run until the process is killed at a point."""
     os.environ["MUSGENRE_CACHE"] = f"{directory}-cache"
     killers = {
         "head epoch 2": Kill("head", 1),
         "backbone begins": Kill("backbone", 0),
         "backbone epoch 2": Kill("backbone", 1),
     }
-    if place == "filling":
+    if point == "embedding":
         Small.fatal_call = 2  # the first part is on disk
-    keep_progress = RunDirectory.keep_progress
-    if place == "head kept":  # the stage's last checkpoint is on disk, and progress.json does not know yet
-        RunDirectory.keep_progress = lambda self, told: die() if told["finished"] else keep_progress(self, told)
-    if place == "best kept":  # best weights of an epoch that no checkpoint knows yet
-        RunDirectory.replacing_last = lambda self, number: die()
-    run(folder, directory=directory, callbacks=[killers[place]] if place in killers else [])
+    save_progress = RunDirectory.save_progress
+    if point == "head saved":  # the stage's last checkpoint is on disk, and not yet in progress.json
+        RunDirectory.save_progress = lambda self, progress: (
+            die() if progress["finished"] else save_progress(self, progress)
+        )
+    if point == "best saved":  # best weights of an epoch without a checkpoint
+        RunDirectory.replace_last = lambda self, number: die()
+    run(folder, directory=directory, callbacks=[killers[point]] if point in killers else [])
 
 
 @pytest.fixture
@@ -109,34 +111,35 @@ def small(monkeypatch, tmp_path):
         yield
 
 
-def test_a_run_that_was_killed_ends_as_if_it_had_not_been(genre_folder, tmp_path, small, monkeypatch):
+@pytest.mark.slow
+def test_a_run_that_was_killed_ends_like_an_uninterrupted_one(genre_folder, tmp_path, small, monkeypatch):
     subprocess.run(
         [sys.executable, __file__, genre_folder, tmp_path],
         check=True,
         timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert list((tmp_path / "filling-cache").rglob("part-*.npy"))
-    whole = run(genre_folder)
-    expected = whole.classifier.network.state_dict()
-    assert {row["stage"] for row in whole.history} == {"head", "backbone"}
-    losses = [row["valid_loss"] for row in whole.history]
-    for place in PLACES:
-        directory = tmp_path / place.replace(" ", "-")
-        before = RunDirectory(directory).progress()["history"]
-        assert before == whole.history[: len(before)]
-        assert len(before) < len(whole.history)
+    assert list((tmp_path / "embedding-cache").rglob("part-*.npy"))
+    uninterrupted = run(genre_folder)
+    expected = uninterrupted.classifier.network.state_dict()
+    assert {row["stage"] for row in uninterrupted.history} == {"head", "backbone"}
+    losses = [row["valid_loss"] for row in uninterrupted.history]
+    for point in POINTS:
+        directory = tmp_path / point.replace(" ", "-")
+        before = RunDirectory(directory).load_progress()["history"]
+        assert before == uninterrupted.history[: len(before)]
+        assert len(before) < len(uninterrupted.history)
         monkeypatch.setenv("MUSGENRE_CACHE", f"{directory}-cache")
         result = run(genre_folder, directory=directory, resume=True)
-        assert result.history == whole.history, place
+        assert result.history == uninterrupted.history, point
         actual = result.classifier.network.state_dict()
-        assert [name for name in expected if not torch.equal(expected[name], actual[name])] == [], place
-        assert result.classifier.config.scores == whole.classifier.config.scores
+        assert [name for name in expected if not torch.equal(expected[name], actual[name])] == [], point
+        assert result.classifier.config.scores == uninterrupted.classifier.config.scores
         again = musgenre.GenreClassifier.from_pretrained(directory).network.state_dict()
         assert all(torch.equal(expected[name], again[name]) for name in expected)
         assert not list(directory.glob(".*.partial"))
         files = {path.name for path in directory.iterdir()}
-        told = {
+        names = {
             "run.json",
             "progress.json",
             "history.csv",
@@ -145,16 +148,16 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(genre_folder, tmp_path
             "README.md",
             "last-2.ckpt",
         }
-        assert files == {*told, f"best-{1 + losses.index(min(losses))}.safetensors"}
+        assert files == {*names, f"best-{1 + losses.index(min(losses))}.safetensors"}
 
 
-class TestTheDirectoryOfARun:
+class TestRunDirectory:
     @pytest.fixture
     def finished(self, genre_folder, tmp_path, small):
         result = run(genre_folder, directory=tmp_path / "run", head_epochs=1, epochs=0)
         return tmp_path / "run", result
 
-    def test_it_is_not_run_over(self, genre_folder, finished):
+    def test_a_run_is_not_overwritten(self, genre_folder, finished):
         directory, result = finished
         before = {path: path.read_bytes() for path in directory.iterdir()}
         with pytest.raises(ParameterError, match="resume=True"):
@@ -164,12 +167,12 @@ class TestTheDirectoryOfARun:
         with pytest.raises(ConfigError, match="other tracks"):
             run(genre_folder, directory=directory, resume=True, valid=None, head_epochs=1, epochs=0)
         assert {path: path.read_bytes() for path in directory.iterdir()} == before
-        # What is finished is only read.
+        # A finished run is only read.
         again = run(genre_folder, directory=directory, resume=True, head_epochs=1, epochs=0)
         assert again.history == result.history
         assert json.loads((directory / "run.json").read_text())["config"]["config"]["head_epochs"] == 1
 
-    def test_it_must_be_of_this_version(self, genre_folder, finished):
+    def test_a_run_of_another_version_is_refused(self, genre_folder, finished):
         directory, _ = finished
         path = directory / "run.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "musgenre": "0.0.1"}))
@@ -182,17 +185,17 @@ class TestTheDirectoryOfARun:
             with pytest.raises(ParameterError, match="not empty"):
                 run(genre_folder, directory=tmp_path, resume=resume)
         assert (tmp_path / "config.json").read_text() == "{}"
-        with pytest.raises(ParameterError, match="no directory"):
+        with pytest.raises(ParameterError, match="not a directory"):
             run(genre_folder, directory=tmp_path / "config.json")
 
 
 if __name__ == "__main__":
     musgenre.register_backbone("small")(Small)
-    for place in PLACES:
+    for point in POINTS:
         child = os.fork()
         if child == 0:
-            be_killed(place, sys.argv[1], Path(sys.argv[2], place.replace(" ", "-")))
+            run_until_killed(point, sys.argv[1], Path(sys.argv[2], point.replace(" ", "-")))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
-            raise SystemExit(f"{place}: not killed")
+            raise SystemExit(f"{point}: not killed")

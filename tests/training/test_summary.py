@@ -1,4 +1,4 @@
-"""The tables that are shown before a run."""
+"""The tables of the summary before a run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from musgenre.backbones.vgg import VGG16Slim
 from musgenre.datasets.base import Track, TrackDataset
 from musgenre.features.spectral import LogMel
 from musgenre.models.network import GenreNetwork
-from musgenre.training.config import FinetuneConfig
-from musgenre.training.stages import Stage
+from musgenre.training.config import FinetuneConfig, Stage
 from musgenre.training.summary import summary
 
 LABELS = ["jazz", "[red]rock"]
@@ -50,7 +49,7 @@ def shown(network, train, valid):
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in console.export_text().splitlines()], plan
 
 
-def test_the_data_by_genre_and_side(network):
+def test_the_data_by_genre_and_set(network):
     rows, _ = shown(network, tracks("train", (5, 3)), tracks("valid", (2, 1)))
     assert ["jazz", "5", "2"] in rows
     assert ["[red]rock", "3", "1"] in rows
@@ -59,7 +58,7 @@ def test_the_data_by_genre_and_side(network):
     assert ["minutes", "6.0", "2.2"] in rows
 
 
-def test_the_data_of_one_side_whose_groups_nobody_knows(network):
+def test_the_data_of_one_set_with_unknown_groups(network):
     rows, _ = shown(network, tracks("train", (5, 3), groups=False), None)
     assert ["jazz", "5"] in rows
     assert ["groups", "unknown"] in rows
@@ -78,12 +77,12 @@ def test_what_each_stage_trains_and_freezes(network):
     assert ["", "", "stage 5", "1.6e-05", "", ""] in rows
 
 
-def test_the_settings_that_are_not_the_default(network):
+def test_the_settings_other_than_the_defaults(network):
     rows, _ = shown(network, tracks("train", (5, 3)), None)
-    assert rows[-1] == ["Other than by default: freeze=4, gradual=1, class_weights=True"]
+    assert rows[-1] == ["Settings other than the defaults: freeze=4, gradual=1, class_weights=True"]
 
 
-def test_the_network_is_left_as_it_was(network):
+def test_the_network_does_not_change(network):
     wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     train = tracks("train", (5, 3))
     summary(train, None, network=network, plan=[Stage("head", 1, 0.1)], config=CONFIG)

@@ -36,18 +36,18 @@ def seeded(seed: int) -> torch.Generator:
 
 
 @pytest.mark.parametrize("make", MAKERS)
-class TestEveryOne:
+class TestAllTransforms:
     def test_identity_in_eval_mode(self, make):
         batch = torch.rand(4, 2, 20, 50)
         assert make().eval()(batch) is batch
 
-    def test_the_seed_decides(self, make):
+    def test_the_seed_determines_the_result(self, make):
         batch = torch.rand(4, 2, 20, 50)
         first, again, other = (make(seeded(seed))(batch) for seed in (1, 1, 2))
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
 
-    def test_torchs_own_generator_by_default(self, make):
+    def test_default_generator_of_torch(self, make):
         batch = torch.rand(4, 2, 20, 50)
         with torch.random.fork_rng():
             torch.manual_seed(3)
@@ -61,13 +61,13 @@ class TestEveryOne:
         assert torch.equal(changed[:, 0], changed[:, 1])
         assert not torch.equal(changed[0], changed[1])
 
-    def test_dtype_and_input_stay(self, make):
+    def test_dtype_and_input_are_preserved(self, make):
         batch = torch.rand(3, 20, 50, dtype=torch.float64)
         before = batch.clone()
         assert make()(batch).dtype == torch.float64
         assert torch.equal(batch, before)
 
-    def test_no_examples(self, make):
+    def test_empty_batch(self, make):
         assert make()(torch.zeros(0, 20, 50)).shape[0] == 0
 
     def test_gradients_are_finite(self, make):
@@ -86,7 +86,7 @@ class TestEveryOne:
         original = make(seeded(5))
         assert torch.equal(copy.deepcopy(original)(batch), original(batch))
 
-    def test_no_dimension(self, make):
+    def test_too_few_dimensions(self, make):
         with pytest.raises(ParameterError, match="needs at least"):
             make()(torch.tensor(1.0))
 
@@ -100,68 +100,68 @@ class TestMasks:
         count=st.integers(1, 3),
         seed=st.integers(0, 999),
     )
-    def test_hide_whole_columns_or_rows(self, bins, frames, max_width, count, seed):
+    def test_mask_complete_frames_or_bins(self, bins, frames, max_width, count, seed):
         for mask, length in ((TimeMask, frames), (FrequencyMask, bins)):
             changed = mask(max_width, count=count, fill=0.0, generator=seeded(seed))(torch.ones(3, 1, bins, frames))
-            hidden = changed == 0
-            across = hidden.any(dim=-2) if mask is TimeMask else hidden.any(dim=-1)
-            assert hidden.sum() == across.sum() * (bins * frames // length)
+            masked = changed == 0
+            across = masked.any(dim=-2) if mask is TimeMask else masked.any(dim=-1)
+            assert masked.sum() == across.sum() * (bins * frames // length)
             assert across.sum(dim=-1).max() <= min(count * max_width, length)
             starts = across.int().diff(dim=-1, prepend=torch.zeros(3, 1, 1, dtype=torch.int32)) == 1
             assert starts.sum(dim=-1).max() <= count
 
-    def test_every_width_is_as_likely(self):
+    def test_widths_are_uniformly_distributed(self):
         changed = TimeMask(4, fill=0.0, generator=seeded(0))(torch.ones(5000, 1, 20))
         widths = (changed == 0).sum(dim=(1, 2)).bincount()
         assert len(widths) == 5
         assert (widths / 5000 - 0.2).abs().max() < 0.03
 
-    def test_every_place_is_reached(self):
+    def test_every_position_is_reached(self):
         changed = FrequencyMask(1, fill=0.0, generator=seeded(0))(torch.ones(2000, 10, 1))
         assert ((changed == 0).sum(dim=0) > 50).all()
 
-    def test_the_mean_fills_by_default(self):
-        picture = torch.rand(1, 10, 10)
-        changed = TimeMask(9, generator=seeded(4))(picture)
-        hidden = changed != picture
-        assert hidden.any()
-        torch.testing.assert_close(changed[hidden], picture.mean().expand(int(hidden.sum())))
+    def test_default_fill_is_the_mean(self):
+        spectrogram = torch.rand(1, 10, 10)
+        changed = TimeMask(9, generator=seeded(4))(spectrogram)
+        masked = changed != spectrogram
+        assert masked.any()
+        torch.testing.assert_close(changed[masked], spectrogram.mean().expand(int(masked.sum())))
 
-    def test_one_spectrogram(self):
+    def test_single_spectrogram(self):
         assert TimeMask(3)(torch.rand(10, 20)).shape == (10, 20)
 
     @pytest.mark.parametrize("wrong", [{"max_width": 0}, {"max_width": 3, "count": -1}, {"max_width": 1.5}])
-    def test_wrong_parameters(self, wrong):
+    def test_invalid_parameters(self, wrong):
         for mask in (TimeMask, FrequencyMask):
-            with pytest.raises(ParameterError, match="must be a whole number"):
+            with pytest.raises(ParameterError, match="must be a positive integer"):
                 mask(**wrong)
 
 
 class TestRandomCrop:
     @SETTINGS
     @given(length=st.integers(1, 50), data=st.data())
-    def test_cuts_a_span(self, length, data):
+    def test_contiguous_span(self, length, data):
         size = data.draw(st.integers(1, length))
         cropped = RandomCrop(size, generator=seeded(length))(torch.arange(length).expand(5, length))
         assert cropped.shape == (5, size)
         assert (cropped.diff(dim=-1) == 1).all()
         assert ((cropped[:, 0] >= 0) & (cropped[:, -1] < length)).all()
 
-    def test_every_place_is_reached(self):
+    def test_every_position_is_reached(self):
         cropped = RandomCrop(7, generator=seeded(0))(torch.arange(10).expand(400, 10))
         assert set(cropped[:, 0].tolist()) == {0, 1, 2, 3}
 
     def test_too_short(self):
-        with pytest.raises(ParameterError, match=r"Cannot crop 11 out of the shape \(2, 10\)"):
+        with pytest.raises(ParameterError, match=r"Cannot crop 11 from the shape \(2, 10\)"):
             RandomCrop(11)(torch.zeros(2, 10))
 
-    def test_wrong_size(self):
+    def test_invalid_size(self):
         with pytest.raises(ParameterError, match="size must be"):
             RandomCrop(0)
 
 
 class TestRandomEqualiser:
-    def test_the_curve_is_linear_between_its_knots_and_the_same_in_every_frame(self):
+    def test_curve_is_linear_between_knots_and_constant_over_time(self):
         curve = RandomEqualiser(2.0, knots=3, generator=seeded(0))(torch.zeros(5000, 1, 9, 2))
         assert torch.equal(curve[..., 0], curve[..., 1])
         curve = curve[:, 0, :, 0]
@@ -172,7 +172,7 @@ class TestRandomEqualiser:
         np.testing.assert_allclose(curve[:, [0, 4, 8]].mean(dim=0), 0.0, atol=0.1)
 
     @pytest.mark.parametrize("wrong", [{"std": 0.0}, {"std": float("nan")}, {"std": 1.0, "knots": 1}])
-    def test_wrong_parameters(self, wrong):
+    def test_invalid_parameters(self, wrong):
         with pytest.raises(ParameterError, match="std"):
             RandomEqualiser(**wrong)
 
@@ -186,38 +186,37 @@ class TestRandomGain:
         assert gains_db.mean().item() == pytest.approx(-4.5, abs=0.3)
 
     @pytest.mark.parametrize("wrong", [{"min_db": 7.0}, {"max_db": float("inf")}, {"min_db": float("nan")}])
-    def test_wrong_range(self, wrong):
+    def test_invalid_range(self, wrong):
         with pytest.raises(ParameterError, match="min_db <= max_db"):
             RandomGain(**wrong)
 
 
 class TestRandomSpeed:
-    def test_factor_one_changes_nothing(self):
+    def test_factor_one_is_the_identity(self):
         waveform = torch.rand(3, 100)
         assert torch.equal(RandomSpeed(min_factor=1.0, max_factor=1.0)(waveform), waveform)
 
     @SETTINGS
     @given(samples=st.integers(1, 400), factor=st.integers(1, 64).map(lambda k: k / 16))
-    def test_equals_numpys_interpolation(self, samples, factor):
+    def test_equals_numpy_interpolation(self, samples, factor):
         waveform = np.random.default_rng(samples).standard_normal(samples)
         changed = RandomSpeed(min_factor=factor, max_factor=factor)(torch.from_numpy(waveform))
-        places = np.arange(samples) * factor
+        positions = np.arange(samples) * factor
         np.testing.assert_allclose(
-            changed.numpy(), np.interp(places, np.arange(samples), waveform, period=samples), atol=1e-12
+            changed.numpy(), np.interp(positions, np.arange(samples), waveform, period=samples), atol=1e-12
         )
 
     @pytest.mark.parametrize("factor", [0.8, 1.25])
-    def test_pitch_follows(self, factor):
-        # Late in a long waveform as well, where a position in float32 would be off.
+    def test_pitch_changes_with_the_factor(self, factor):
+        # Measured late in a long waveform, where positions in float32 would be inaccurate.
         rate, samples = 22_050, 22_050 * 60
         tone = torch.sin(2 * torch.pi * 500 * torch.arange(samples, dtype=torch.float64) / rate).float()
         changed = RandomSpeed(min_factor=factor, max_factor=factor)(tone)[-2 * rate : -rate]
-        frequency = changed.numpy()
-        peak = np.abs(np.fft.rfft(frequency * np.hanning(rate))).argmax()
+        peak = np.abs(np.fft.rfft(changed.numpy() * np.hanning(rate))).argmax()
         assert peak == pytest.approx(500 * factor, abs=1)
 
     @pytest.mark.parametrize("wrong", [{"min_factor": 0.0}, {"min_factor": 1.2}, {"max_factor": float("nan")}])
-    def test_wrong_range(self, wrong):
+    def test_invalid_range(self, wrong):
         with pytest.raises(ParameterError, match="min_factor <= max_factor"):
             RandomSpeed(**wrong)
 

@@ -13,8 +13,8 @@ def test_resize(size, expected):
 
 
 @pytest.mark.parametrize("size", [0, (3, -1), 2.0])
-def test_resize_wrong(size):
-    with pytest.raises(ParameterError, match="must be a whole number"):
+def test_resize_invalid_size(size):
+    with pytest.raises(ParameterError, match="must be a positive integer"):
         Resize(size)
 
 
@@ -26,15 +26,15 @@ def test_channels_are_equal():
         torch.testing.assert_close(channel, spectrum)
 
 
-def test_channels_wrong():
+def test_channels_invalid_count():
     with pytest.raises(ParameterError, match="count"):
         Channels(0)
 
 
 def test_normalise_each_channel():
-    picture = torch.rand(4, 3, 5, 7, dtype=torch.float64)
-    mean, std = picture.mean(dim=(0, 2, 3)), picture.std(dim=(0, 2, 3))
-    scaled = Normalise(mean.tolist(), std.tolist())(picture)
+    image = torch.rand(4, 3, 5, 7, dtype=torch.float64)
+    mean, std = image.mean(dim=(0, 2, 3)), image.std(dim=(0, 2, 3))
+    scaled = Normalise(mean.tolist(), std.tolist())(image)
     torch.testing.assert_close(scaled.mean(dim=(0, 2, 3)), torch.zeros(3, dtype=torch.float64))
     torch.testing.assert_close(scaled.std(dim=(0, 2, 3)), torch.ones(3, dtype=torch.float64))
 
@@ -42,6 +42,6 @@ def test_normalise_each_channel():
 @pytest.mark.parametrize(
     ("mean", "std"), [((), ()), ((0.0,), (1.0, 1.0)), ((0.0,), (0.0,)), ((0.0,), (-1.0,)), ((float("nan"),), (1.0,))]
 )
-def test_normalise_wrong(mean, std):
+def test_normalise_invalid(mean, std):
     with pytest.raises(ParameterError, match="deviation"):
         Normalise(mean, std)

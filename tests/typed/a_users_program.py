@@ -55,7 +55,10 @@ def train(folder: Path) -> musgenre.GenreClassifier:
     """Trains, measures and saves."""
     data = musgenre.datasets.AudioFolder(folder, groups=folder / "artists.csv")
     learn, test = musgenre.datasets.holdout(data, fraction=0.2)
-    result = musgenre.finetune(learn, valid=test, backbone=musgenre.Component("my-net", {"width": 4}), epochs=3)
+    options: musgenre.FinetuneOptions = {"seed": 1, "directory": folder / "run", "resume": True, "epochs": 3}
+    component = musgenre.Component("my-net", {"width": 4})
+    result = musgenre.finetune(learn, valid=test, backbone=component, **options)
+    assert_type(result.classifier, musgenre.GenreClassifier)
     report = musgenre.evaluate(result.classifier, test, trained_on=learn)
     assert_type(report.accuracy, float)
     result.classifier.save_pretrained(folder / "model")

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("mypy", reason="needs mypy, which the extra 'lint' brings")
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

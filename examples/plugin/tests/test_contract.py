@@ -1,4 +1,4 @@
-"""What musgenre relies on, and what is true of these two parts alone."""
+"""The contracts of musgenre, and properties of this feature."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from musgenre.core.config import Component
 from musgenre.testing import check_backbone, check_feature
 
 
-def test_the_feature_keeps_the_contract():
+def test_feature_contract():
     print(check_feature("octave-bands"))
 
 
-def test_the_feature_keeps_the_contract_with_other_options():
+def test_feature_contract_with_other_options():
     check_feature(Component("octave-bands", {"low_hz": 60.0, "hop_length": 256}), sample_rate=16_000)
 
 
-def test_the_backbone_keeps_the_contract():
+def test_backbone_contract():
     print(check_backbone("small-cnn"))
 
 
@@ -28,5 +28,5 @@ def test_a_tone_is_loudest_in_its_octave():
     seconds = torch.arange(22_050) / 22_050
     for octave in range(8):
         hertz = 43.0 * 2 ** (octave + 0.5)
-        picture = feature(torch.sin(2 * math.pi * hertz * seconds)[None])
-        assert picture[0, 0].mean(dim=-1).argmax() == octave
+        spectrogram = feature(torch.sin(2 * math.pi * hertz * seconds)[None])
+        assert spectrogram[0, 0].mean(dim=-1).argmax() == octave

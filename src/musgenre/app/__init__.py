@@ -1,1 +1,1 @@
-"""A page on which a song can be tried; ``musgenre app`` serves it, with the extra ``app``."""
+"""Gradio page for classifying songs, which ``musgenre app`` serves. Requires the extra ``app``."""

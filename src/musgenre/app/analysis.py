@@ -1,4 +1,4 @@
-"""What becomes of a song on the page: from a file to what is shown, without the page."""
+"""Analysis of one song for the page: prediction, explanation, figures and JSON record."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the page shows of a song.
+class SongAnalysis:
+    """Results that the page shows for a song.
 
     Attributes:
-        prediction: The genre.
-        explanation: What spoke for it, in the window that is surest of it.
-        record: All that can be downloaded, in JSON's types.
+        prediction: Predicted genre.
+        explanation: Saliency of the predicted genre, in the window with its highest probability.
+        record: JSON-serialisable record to download.
     """
 
     prediction: Prediction
@@ -36,20 +36,20 @@ class Answer:
     record: dict[str, Any]
 
     def timeline(self) -> Figure | SubFigure:
-        """Draws how the genre moves through the song."""
+        """Plot the genre probabilities over time."""
         return plot_timeline(self.prediction, ax=new_axes(9, 3)).figure
 
     def saliency(self) -> Figure | SubFigure:
-        """Draws what spoke for the genre."""
+        """Plot the saliency map over the spectrogram."""
         return self.explanation.plot(ax=new_axes(9, 3.5)).figure
 
 
-class Answerer:
-    """Answers songs one by one.
+class SongAnalyser:
+    """Predicts and explains the genre of songs.
 
     Args:
-        classifier: What hears them.
-        max_minutes: Longer songs are refused.
+        classifier: The classifier.
+        max_minutes: Maximum duration of a song in minutes.
 
     Raises:
         ParameterError: ``max_minutes`` is not positive, or Captum is not installed.
@@ -57,28 +57,28 @@ class Answerer:
 
     def __init__(self, classifier: GenreClassifier, *, max_minutes: float = 15.0) -> None:
         if not max_minutes > 0:
-            raise ParameterError(f"max_minutes must be above 0, not {max_minutes!r}.")
+            raise ParameterError(f"max_minutes must be positive, got {max_minutes!r}.")
         self.classifier = classifier
         self.max_minutes = max_minutes
         self._explainer = Explainer(classifier.network, classifier.config, method="integrated-gradients")
 
-    def answer(self, path: str | os.PathLike[str]) -> Answer:
-        """Hears a song.
+    def analyse(self, path: str | os.PathLike[str]) -> SongAnalysis:
+        """Predict the genre of a song, and explain it.
 
         Args:
-            path: An audio file.
+            path: Path of an audio file.
 
         Raises:
-            AudioError: It is longer than is allowed, or cannot be used.
-            AudioFileError: It is damaged or no audio.
+            AudioError: The song is too long, or cannot be used.
+            AudioFileError: The file is damaged or not audio.
         """
         name = Path(path).name
         minutes = duration_seconds(path) / 60
         if minutes > self.max_minutes:
-            raise AudioError(f"{name}: lasts {minutes:.0f} minutes; give at most {self.max_minutes:g}.")
+            raise AudioError(f"{name}: duration is {minutes:.0f} minutes, the maximum is {self.max_minutes:g}.")
         prediction = self.classifier.predict(path)
         explanation = self._explainer.explain(path, prediction=prediction)
-        return Answer(prediction, explanation, self._record(prediction, name))
+        return SongAnalysis(prediction, explanation, self._record(prediction, name))
 
     def _record(self, prediction: Prediction, name: str) -> dict[str, Any]:
         windows = [
@@ -87,5 +87,5 @@ class Answerer:
                 prediction.windows.start_seconds.tolist(), prediction.windows.probabilities.tolist(), strict=True
             )
         ]
-        # The path is a temporary one, which is nobody's business.
+        # The name replaces the temporary path, which must not be disclosed to visitors.
         return {**prediction.to_dict(), "path": name, "model": self.classifier.config.name, "windows": windows}

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from musgenre.core.config import HIGHEST_RATE, LOWEST_RATE
+from musgenre.core.config import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from musgenre.core.errors import AudioFileError, MusgenreError
 
 Frames: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -249,7 +249,7 @@ def block_frames(rate: int, channels: int) -> int:
 def whole_rate(rate: Any, name: str, *, kind: type[MusgenreError]) -> int:
     """Return a sample rate as an ``int``; raise ``kind`` unless it is a whole number from 100 Hz to 1 MHz."""
     number = isinstance(rate, (int, float, np.integer, np.floating)) and not isinstance(rate, bool)
-    if not (number and LOWEST_RATE <= rate <= HIGHEST_RATE and rate == int(rate)):
+    if not (number and MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE and rate == int(rate)):
         raise kind(f"{name}: a sample rate of {rate!r}; expected a whole number of hertz from 100 to 1,000,000.")
     return int(rate)
 

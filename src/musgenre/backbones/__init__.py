@@ -1,6 +1,6 @@
-"""Backbones: the networks between a feature and the head.
+"""Backbones: networks that map a feature to one vector, on which the head classifies.
 
-``BACKBONES`` is the registry, ``Backbone`` the contract, ``register_backbone`` the decorator.
+``BACKBONES`` is the registry, ``Backbone`` the contract and ``register_backbone`` the decorator.
 """
 
 import lazy_loader

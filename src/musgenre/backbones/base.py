@@ -1,4 +1,4 @@
-"""What a backbone is, and where backbones are registered."""
+"""The contract of a backbone, and the registry of backbones."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The input that a backbone expects.
+    """Declaration of the input that a backbone expects.
 
     Attributes:
         channels: Number of channels.
-        size: Exact ``(bins, frames)``, or ``None`` where any size of at least ``min_size`` will do.
-        min_size: The smallest ``(bins, frames)``.
-        mean: Mean of each channel that its weights were trained with, or ``None`` where there is none.
-        std: Standard deviation of each channel, likewise.
+        size: Exact ``(bins, frames)``, or ``None`` if any size of at least ``min_size`` is accepted.
+        min_size: Smallest ``(bins, frames)``.
+        mean: Mean of each channel in the pretraining data, or ``None`` if unknown.
+        std: Standard deviation of each channel in the pretraining data, or ``None`` if unknown.
     """
 
     channels: int
@@ -36,59 +36,59 @@ class InputSpec:
     std: tuple[float, ...] | None = None
 
     def check(self, shape: Shape, *, feature: str, backbone: str) -> None:
-        """Compares a feature's shape with what is expected.
+        """Checks that a feature's shape matches the expected input.
 
         Args:
             shape: ``(channels, bins, frames)`` of the feature for one window.
-            feature: The feature's name, for the message.
-            backbone: The backbone's name, for the message.
+            feature: Name of the feature, for the error message.
+            backbone: Name of the backbone, for the error message.
 
         Raises:
-            ConfigError: They do not fit; the message names both shapes.
+            ConfigError: The shape does not match; the message names both shapes.
         """
         channels, *size = shape
         fits = channels == self.channels and all(a >= b for a, b in zip(size, self.min_size, strict=True))
         if fits and (self.size is None or tuple(size) == self.size):
             return
-        wanted = (
+        expected = (
             f"{self.size[0]} × {self.size[1]}" if self.size else f"at least {self.min_size[0]} × {self.min_size[1]}"
         )
         raise ConfigError(
-            f"The backbone {backbone!r} expects {self.channels} channel(s) of {wanted}, but the feature {feature!r} "
+            f"The backbone {backbone!r} expects {self.channels} channel(s) of {expected}, but the feature {feature!r} "
             f"gives {channels} of {size[0]} × {size[1]} (bins × frames) for one window: choose another feature, "
             "other options of it, or another window length."
         )
 
 
-def picture(size: int, *, mean: Sequence[float], std: Sequence[float]) -> Component:
-    """Returns the feature ``logmel-image`` as a network that was trained on photographs needs it.
+def image_feature(size: int, *, mean: Sequence[float], std: Sequence[float]) -> Component:
+    """Returns the feature ``logmel-image`` with the preprocessing of a network pretrained on photographs.
 
     Args:
         size: Height and width, in pixels.
-        mean: Mean of each channel that its weights were trained with, on a scale from 0 to 1.
-        std: Standard deviation of each channel.
+        mean: Mean of each channel in the pretraining data, on a scale from 0 to 1.
+        std: Standard deviation of each channel in the pretraining data.
 
     Example:
-        >>> picture(160, mean=(0.5,), std=(0.25,))
-        Component(name='logmel-image', options={'size': 160, 'normalise': [[0.5], [0.25]]})
+        >>> image_feature(160, mean=(0.5,), std=(0.25,))
+        Component(name='logmel-image', options={'size': 160, 'mean': [0.5], 'std': [0.25]})
     """
-    # Lists, because options are of JSON's types.
-    return Component("logmel-image", {"size": size, "normalise": [list(mean), list(std)]})
+    # Lists, because options are restricted to JSON's types.
+    return Component("logmel-image", {"size": size, "mean": list(mean), "std": list(std)})
 
 
 class Backbone(nn.Module, abc.ABC):
-    """Turns a feature into one vector; the part that is pretrained, frozen and unfrozen.
+    """Base class of backbones: maps a feature to one vector. This is the part that is pretrained, frozen and unfrozen.
 
     A subclass sets :attr:`out_features` and :attr:`expects` in its constructor.
 
     Attributes:
-        default_feature: The feature to use when none is named: its name, or a component with options.
-        default_hidden: Widths of the dense layers after this backbone when none are named.
-        named_weights: What its option ``weights`` takes besides paths and ``None``: names that mean the same weights
-            on every machine, so that a saved model may name them instead of holding them.
-        pretrained: Whether it starts from weights that know something; only then is there a point in freezing it.
+        default_feature: The feature to use by default: its name, or a component with options.
+        default_hidden: Widths of the hidden dense layers of the head to use by default.
+        named_weights: Names that the option ``weights`` accepts besides paths and ``None``. A name means the same
+            weights on every machine, so a saved model may store the name instead of the weights.
+        pretrained: Whether the initial weights are pretrained; only then does freezing the backbone make sense.
         out_features: Length of the vector.
-        expects: The input it expects.
+        expects: The expected input.
 
     Shape:
         - Input: ``(batch, channels, bins, frames)``
@@ -118,7 +118,9 @@ class Backbone(nn.Module, abc.ABC):
 
     @classmethod
     def cached_weights(cls, name: str) -> Path | None:
-        """Returns where named weights stand once they were downloaded, or ``None`` where no one file is known.
+        """Returns the path of downloaded weights in the cache, or ``None`` if they are not a single known file.
+
+        The file exists only once the weights have been downloaded.
 
         Args:
             name: One of :attr:`named_weights`.
@@ -127,34 +129,35 @@ class Backbone(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def stages(self) -> list[nn.Module]:
-        """Returns its parts from input to output; fine-tuning unfreezes them from the end."""
+        """Returns the stages of the network from input to output; fine-tuning unfreezes them from the end."""
 
     @abc.abstractmethod
     def forward(self, feature: Tensor) -> Tensor:
         """Maps ``(batch, channels, bins, frames)`` to ``(batch, out_features)``."""
 
-    def onto_picture(self, maps: Tensor, *, size: tuple[int, int]) -> Tensor:
-        """Stretches maps of a stage over the picture that they were made from, so that both can be drawn together.
+    def upsample_maps(self, maps: Tensor, *, size: tuple[int, int]) -> Tensor:
+        """Upsamples a map over a stage's output to the size of the feature, for drawing one over the other.
 
-        A backbone that cuts or turns its picture says here how its maps lie on it.
+        A backbone that cuts its input into patches or transposes it overrides this method accordingly.
 
         Args:
-            maps: A number for each cell of a stage's maps, of one picture.
-            size: The picture's ``(bins, frames)``.
+            maps: One value for each position of a stage's feature maps, for one window.
+            size: ``(bins, frames)`` of the feature.
 
         Shape:
-            ``(1, 1, rows, columns)`` to ``(bins, frames)``.
+            - Input: ``(1, 1, rows, columns)``
+            - Output: ``(bins, frames)``
         """
         return nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)[0, 0]
 
 
 @dataclass(frozen=True)
 class BackboneEntry:
-    """A registered backbone with the defaults that its factory declares.
+    """Registered backbone with the defaults that its factory declares.
 
     Attributes:
-        name: Its name in the registry.
-        factory: Builds it from ``in_channels`` and keyword-only options.
+        name: Name in the registry.
+        factory: Builds the backbone from ``in_channels`` and keyword-only options.
         default_feature: See :attr:`Backbone.default_feature`.
         default_hidden: See :attr:`Backbone.default_hidden`.
         named_weights: See :attr:`Backbone.named_weights`.
@@ -170,17 +173,19 @@ class BackboneEntry:
 
 
 class BackboneRegistry(Registry[Backbone]):
-    """Backbones by name, with the defaults that their factories declare."""
+    """Registry of backbones with the defaults that their factories declare."""
 
     def entry(self, name: str) -> BackboneEntry:
-        """Returns a backbone's factory and defaults; a factory that is a plain function has those of :class:`Backbone`.
+        """Returns the factory and the defaults of a backbone.
+
+        A factory without attributes, such as a plain function, has the defaults of :class:`Backbone`.
 
         Raises:
             UnknownNameError, PluginError: As :meth:`musgenre.core.registry.Registry.get`.
 
         Example:
             >>> BACKBONES.entry("vgg16").default_feature
-            Component(name='logmel', options={})
+            Component(name='logmel-image', options={})
         """
         factory = self.get(name)
         return BackboneEntry(
@@ -207,10 +212,10 @@ BACKBONES = BackboneRegistry(
         "yamnet": "musgenre.backbones.yamnet:YAMNet",
     },
 )
-"""Every backbone by name. A factory takes ``in_channels`` and keyword-only options.
+"""Registry of backbones. A factory takes ``in_channels`` and keyword-only options.
 
-An option called ``weights`` names where the initial weights come from. It is used once: a saved model
-holds its own weights and is built with ``weights=None``, unless it was saved without its backbone's.
+The option ``weights`` names the source of the initial weights and is used once: a saved model holds its own weights
+and is built with ``weights=None``, unless it was saved without the weights of its backbone.
 """
 
 register_backbone = BACKBONES.register

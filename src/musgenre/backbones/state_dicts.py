@@ -1,4 +1,4 @@
-"""Weights of networks that were trained on photographs: read, downloaded, and put where they belong."""
+"""State dicts of pretrained networks: download, read and load them."""
 
 from __future__ import annotations
 
@@ -13,51 +13,49 @@ from musgenre.core.errors import WeightsError
 
 
 def imagenet(published: Any, *, backbone: str) -> Mapping[str, Tensor]:
-    """Returns the weights that torchvision publishes, from torch.hub's cache or its server.
+    """Returns weights published by torchvision, from torch.hub's cache or downloaded.
 
     Args:
         published: The member of torchvision's enumeration, such as ``VGG16_Weights.IMAGENET1K_V1``.
-        backbone: The backbone's name, for the message.
+        backbone: Name of the backbone, for the error message.
 
     Raises:
-        WeightsError: They cannot be downloaded, have another checksum, or the copy in the cache is damaged.
+        WeightsError: The download fails, its checksum is wrong, or the cached file is damaged.
     """
     try:
         state: Mapping[str, Tensor] = published.get_state_dict(progress=True, check_hash=True)
     except Exception as error:
-        # torch.load raises whatever its parsers raise when the copy that was downloaded earlier is damaged.
+        # torch.load raises errors of many types if the cached file is damaged.
         raise WeightsError(
-            f"The ImageNet weights of {backbone} could not be downloaded from {published.url}, or their copy below "
-            f"'{torch.hub.get_dir()}' is damaged ({error}). Remove such a copy; or download the file on another "
-            f'machine and name it: backbone=Component("{backbone}", {{"weights": "{Path(published.url).name}"}}); or '
-            'start from random weights: {"weights": None}.'
+            f"The ImageNet weights of {backbone} could not be downloaded from {published.url}, or the cached file in "
+            f"'{torch.hub.get_dir()}' is damaged ({error}). Remove a damaged file; or download the file on another "
+            f'machine and give its path, Component("{backbone}", {{"weights": "{Path(published.url).name}"}}); '
+            'or start from random weights, {"weights": None}.'
         ) from error
     return state
 
 
-def kept_imagenet(published: Any) -> Path:
-    """Returns where torch.hub keeps weights that torchvision publishes; they need not be there yet.
+def imagenet_path(published: Any) -> Path:
+    """Returns the path of weights published by torchvision in torch.hub's cache, downloaded or not.
 
     Args:
-        published: As for :func:`imagenet`.
+        published: See :func:`imagenet`.
     """
     return Path(torch.hub.get_dir(), "checkpoints", Path(published.url).name)
 
 
 def read_state_dict(path: Path, *, named: str = "imagenet") -> Mapping[str, Tensor]:
-    """Reads a state dict from ``.safetensors``, or as ``torch.save`` writes it; no code in it is run.
+    """Reads a state dict from a ``.safetensors`` file or a file written by ``torch.save``, without running code in it.
 
     Args:
         path: The file.
-        named: What the backbone takes besides a path, for the message.
+        named: Name of the published weights, which the error message offers as an alternative to a path.
 
     Raises:
-        WeightsError: There is no such file, or it holds none.
+        WeightsError: The file does not exist, or is not a state dict.
     """
     if not path.is_file():
-        raise WeightsError(
-            f"There is no file of weights at '{path}': give {named!r}, the path of a state dict, or None."
-        )
+        raise WeightsError(f"There is no weights file '{path}': give {named!r}, the path of a state dict, or None.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -66,33 +64,33 @@ def read_state_dict(path: Path, *, named: str = "imagenet") -> Mapping[str, Tens
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # torch.load raises whatever its parsers raise: OSError, RuntimeError, EOFError, UnpicklingError, KeyError.
+        # torch.load raises OSError, RuntimeError, EOFError, UnpicklingError, KeyError and others.
         raise WeightsError(f"'{path}' cannot be read as a state dict: {error}") from error
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"'{path}' holds no state dict (names to tensors).")
+        raise WeightsError(f"'{path}' does not hold a state dict (a mapping of names to tensors).")
     return state
 
 
-def load_fitting(module: nn.Module, state: Mapping[str, Tensor], *, source: str, network: str, hint: str = "") -> None:
-    """Loads what a module has from a state dict that may hold more, such as an output layer.
+def load_matching(module: nn.Module, state: Mapping[str, Tensor], *, source: str, network: str, hint: str = "") -> None:
+    """Loads the tensors of a module from a state dict that may hold others as well, such as an output layer.
 
     Args:
         module: The module.
         state: Names to tensors.
-        source: Where the state comes from, for the message.
-        network: What it should be a state dict of, likewise.
-        hint: What else there is to say.
+        source: Source of the state dict, for the error message.
+        network: Name of the expected network, for the error message.
+        hint: Text to append to the error message.
 
     Raises:
-        WeightsError: A tensor is missing or has another shape.
+        WeightsError: A tensor is missing or has the wrong shape.
     """
-    wanted = module.state_dict()
-    # Files from before 2018 do not count batches, and nothing here depends on the count.
-    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
-    misshapen = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
+    expected = module.state_dict()
+    # Files from before 2018 lack the counter of batches, which has no effect here.
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    misshapen = [name for name in expected if name in state and state[name].shape != expected[name].shape]
     if missing or misshapen:
         raise WeightsError(
-            f"{source!r} is no state dict of {network}: missing {missing or 'nothing'}, misshapen "
+            f"{source!r} is not a state dict of {network}: missing {missing or 'nothing'}, wrong shape "
             f"{misshapen or 'nothing'}{hint}."
         )
-    module.load_state_dict({name: state.get(name, tensor) for name, tensor in wanted.items()})
+    module.load_state_dict({name: state.get(name, tensor) for name, tensor in expected.items()})

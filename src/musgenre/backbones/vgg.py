@@ -1,4 +1,4 @@
-"""VGG-16 as torchvision has it, and a slim sister that learns from little music.
+"""VGG-16 of torchvision, and a narrower variant for training on small datasets.
 
 Both follow Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
 Recognition", 2014, arXiv:1409.1556, configuration D.
@@ -14,33 +14,33 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musgenre.backbones.base import Backbone, InputSpec
-from musgenre.backbones.state_dicts import imagenet, kept_imagenet, load_fitting, read_state_dict
+from musgenre.backbones.state_dicts import imagenet, imagenet_path, load_matching, read_state_dict
 from musgenre.core.errors import ConfigError, ParameterError
 
-# Output channels of the convolutions, a tuple a group; each group ends in a 2 x 2 max-pool.
+# Output channels of the convolutions, one tuple per group; each group ends with 2 x 2 max-pooling.
 _GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-_SMALLEST_PICTURE = 2 ** len(_GROUPS)
+_MIN_SIZE = 2 ** len(_GROUPS)
 
 
 class VGG16(Backbone):
-    """torchvision's VGG-16 without its 1,000-way output.
+    """VGG-16 of torchvision without its output layer of 1,000 classes.
 
     Args:
-        in_channels: Must be 3: the network was made for RGB pictures.
+        in_channels: Must be 3, because the network takes RGB images.
         weights: ``"imagenet"`` for torchvision's ``VGG16_Weights.IMAGENET1K_V1`` (528 MB, downloaded once
-            and checked by torch.hub), the path of a state dict in torchvision's layout (``.pth`` or
+            and verified by torch.hub), the path of a state dict in torchvision's layout (``.pth`` or
             ``.safetensors``), or ``None`` for random weights.
-        top: ``"fc"`` goes through VGG-16's own two layers of 4,096 units (with their dropout);
-            ``"pool"`` averages the last 512 maps instead and needs weights of the convolutions only.
+        top: ``"fc"`` applies VGG-16's two dense layers of 4,096 units (with their dropout). ``"pool"``
+            averages the last 512 feature maps instead, and requires the weights of the convolutions only.
 
     Shape:
-        - Input: ``(batch, 3, 224, 224)``, normalised with ImageNet's mean and deviation
+        - Input: ``(batch, 3, 224, 224)``, normalised with ImageNet's mean and standard deviation
         - Output: ``(batch, 4096)`` for ``"fc"``, ``(batch, 512)`` for ``"pool"``
 
     Raises:
         ConfigError: ``in_channels`` is not 3.
         ParameterError: ``top`` is unknown.
-        WeightsError: The weights cannot be downloaded or read, or do not fit.
+        WeightsError: The weights cannot be downloaded or read, or do not match the network.
     """
 
     default_feature: ClassVar[str] = "logmel-image"
@@ -56,7 +56,7 @@ class VGG16(Backbone):
         if in_channels != 3:
             raise ConfigError(
                 f"vgg16 expects 3 channels, got {in_channels}: use the feature 'logmel-image', or the backbone "
-                "'vgg16-slim', which takes any number."
+                "'vgg16-slim', which accepts any number."
             )
         if top not in ("fc", "pool"):
             raise ParameterError(f"top must be 'fc' or 'pool', not {top!r}.")
@@ -77,16 +77,16 @@ class VGG16(Backbone):
         return [*groups, self.fc] if len(self.fc) else groups
 
     def forward(self, feature: Tensor) -> Tensor:
-        """Maps pictures ``(batch, 3, 224, 224)`` to ``(batch, out_features)``."""
+        """Maps ``(batch, 3, 224, 224)`` to ``(batch, out_features)``."""
         output: Tensor = self.fc(torch.flatten(self.pool(self.features(feature)), 1))
         return output
 
     @classmethod
     def cached_weights(cls, name: str) -> Path:
-        """Returns where torch.hub keeps the weights."""
+        """Returns the path of the weights in torch.hub's cache."""
         from torchvision.models import VGG16_Weights
 
-        return kept_imagenet(VGG16_Weights.IMAGENET1K_V1)
+        return imagenet_path(VGG16_Weights.IMAGENET1K_V1)
 
     def _load(self, weights: str) -> None:
         from torchvision.models import VGG16_Weights
@@ -96,28 +96,28 @@ class VGG16(Backbone):
             if weights == "imagenet"
             else read_state_dict(Path(weights))
         )
-        # torchvision calls the dense layers "classifier"; number 6 is the output that is replaced here.
-        ours = {name.replace("classifier.", "fc.", 1): tensor for name, tensor in state.items()}
-        hint = " (with top='pool' the convolutions alone are enough)"
-        load_fitting(self, ours, source=weights, network="torchvision's vgg16", hint=hint)
+        # torchvision names the dense layers "classifier"; its number 6 is the output layer, which is not used here.
+        renamed = {name.replace("classifier.", "fc.", 1): tensor for name, tensor in state.items()}
+        hint = " (with top='pool', the weights of the convolutions are enough)"
+        load_matching(self, renamed, source=weights, network="torchvision's vgg16", hint=hint)
 
 
 class VGG16Slim(Backbone):
-    """VGG-16's sixteen layers, narrower, with batch normalisation, for pictures of any size.
+    """Narrower VGG-16 with batch normalisation, for features of any size.
 
-    The picture is standardised (minus its mean, over its deviation), so that the feature's scale does not matter.
-    Then come thirteen convolutions in five groups, each with batch normalisation; the mean over frequency and time, or
-    the mean over frequency and of that the mean and the maximum over time side by side; two dense layers. The genre's
-    output layer follows in the head.
+    The feature is standardised (minus its mean, divided by its standard deviation), so its scale does not matter. Then
+    follow thirteen convolutions in five groups, each convolution with batch normalisation; pooling; and two dense
+    layers. VGG-16's sixteenth layer is the output layer in the head.
 
     Args:
         in_channels: Channels of the feature.
-        width: Factor on VGG-16's channels, positive; 0.25 gives 16 to 128.
-        dense_units: Units of the two dense layers (VGG-16 has 4,096).
-        dropout: Share of units dropped before each dense layer while training, in [0, 1).
-        stem_stride: Stride of the first convolution, 1 or 2. With 2 it halves the picture, which costs a quarter of the
-            time, and the last group has no max-pool in return.
-        pooling: ``"mean-max"`` or ``"mean"``; the latter means the same for windows of any length.
+        width: Factor on VGG-16's numbers of channels, positive; 0.25 gives 16 to 128 channels.
+        dense_units: Units of each of the two dense layers (VGG-16 has 4,096).
+        dropout: Probability of dropping a unit before each dense layer during training, in [0, 1).
+        stem_stride: Stride of the first convolution, 1 or 2. Stride 2 halves both sides of the feature, which reduces
+            the computation to a quarter; the last group then has no max-pooling.
+        pooling: ``"mean-max"`` takes the mean over frequency, and concatenates its mean and maximum over time.
+            ``"mean"`` takes the mean over frequency and time, which does not depend on the length of the window.
 
     Shape:
         - Input: ``(batch, in_channels, bins, frames)``, at least 32 bins and 32 frames
@@ -153,9 +153,9 @@ class VGG16Slim(Backbone):
                 f"{stem_stride!r} and {pooling!r}."
             )
         self.pooling = pooling
-        self.expects = InputSpec(channels=in_channels, min_size=(_SMALLEST_PICTURE, _SMALLEST_PICTURE))
+        self.expects = InputSpec(channels=in_channels, min_size=(_MIN_SIZE, _MIN_SIZE))
         self.out_features = dense_units
-        self.groups = _slim_groups(in_channels, width=width, stem_stride=stem_stride)
+        self.groups = _make_groups(in_channels, width=width, stem_stride=stem_stride)
         last = max(1, round(_GROUPS[-1][-1] * width))
         self.dense = nn.Sequential(
             nn.Dropout(dropout),
@@ -184,7 +184,7 @@ class VGG16Slim(Backbone):
         return output
 
 
-def _slim_groups(in_channels: int, *, width: float, stem_stride: int) -> nn.ModuleList:
+def _make_groups(in_channels: int, *, width: float, stem_stride: int) -> nn.ModuleList:
     groups = nn.ModuleList()
     for group in _GROUPS:
         layers: list[nn.Module] = []
@@ -197,8 +197,10 @@ def _slim_groups(in_channels: int, *, width: float, stem_stride: int) -> nn.Modu
                 nn.ReLU(inplace=True),
             ]
             in_channels = channels
-        halved_before = stem_stride == 2 and len(groups) == len(_GROUPS) - 1
-        groups.append(nn.Sequential(*layers) if halved_before else nn.Sequential(*layers, nn.MaxPool2d(2)))
+        is_last = len(groups) == len(_GROUPS) - 1
+        if not (is_last and stem_stride == 2):  # the strided stem has halved the size already
+            layers.append(nn.MaxPool2d(2))
+        groups.append(nn.Sequential(*layers))
     return groups
 
 

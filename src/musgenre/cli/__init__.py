@@ -1,4 +1,4 @@
-"""The ``musgenre`` command. Each command is thin: it calls the library and prints what comes back.
+"""Command-line interface: each command calls the library and prints the result.
 
-Exit codes: 0 when everything worked; 2 when an argument, a file or a model cannot be used.
+Exit codes: 0 on success; 1 for an internal error; 2 for an invalid argument, file or model; 130 after Ctrl-C.
 """

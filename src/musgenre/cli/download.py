@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 
-class Published(str, enum.Enum):
-    """What can be downloaded."""
-
-    gtzan = "gtzan"
-
-
 def download(
-    dataset: Annotated[Published, typer.Argument(help="What to download.")],
-    root: Annotated[Path, typer.Argument(help="The folder that it is put in.")],
+    dataset: Annotated[Literal["gtzan"], typer.Argument(help="Dataset to download.")],
+    root: Annotated[Path, typer.Argument(help="Directory to download to.")],
     *,
-    url: Annotated[str | None, typer.Option(help="Another address of the archive.")] = None,
+    url: Annotated[str | None, typer.Option(help="Alternative URL of the archive.")] = None,
     checksum: Annotated[
-        str | None, typer.Option(help="Of what is there: 'sha256:<digits>' or 'md5:<digits>'.", show_default=False)
+        str | None, typer.Option(help="Checksum of the archive at --url: 'sha256:<digits>' or 'md5:<digits>'.")
     ] = None,
 ) -> None:
-    """Download a dataset (GTZAN: 1.2 GB) and unpack it. A download that was cut off goes on."""
+    """Download and unpack a dataset (GTZAN: 1.2 GB).
+
+    An interrupted download is resumed by repeating the command.
+    """
     from musgenre.datasets.gtzan import GTZAN
 
     folder = GTZAN.download(root, url=url, checksum=checksum)
-    typer.echo(f"{folder}: {dataset.value}")
+    typer.echo(f"{folder}: {dataset}")

@@ -1,4 +1,4 @@
-"""The command itself: what it is made of, and what becomes of errors."""
+"""The ``musgenre`` application: its commands, global options and error handling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from musgenre.cli import download, evaluate, finetune, info, predict, serve, tag
-from musgenre.cli.options import complain
+from musgenre.cli.formatters import format_error
 from musgenre.core.errors import MusgenreError
 
 app = typer.Typer(
@@ -17,26 +17,26 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="'musgenre COMMAND --help' tells more. Exit codes: 0 all went well; 2 something given cannot be used, and a "
-    "line says what; 130 stopped by Ctrl-C; 1 a bug.",
+    epilog="Run 'musgenre COMMAND --help' for the options of a command. Exit codes: 0 success; 1 internal error; "
+    "2 invalid argument, file or model; 130 interrupted by Ctrl-C.",
 )
-_HEAR, _LEARN, _KNOW = "Hear", "Learn and measure", "Know what is here"
-app.command(rich_help_panel=_HEAR)(predict.predict)
-app.command(rich_help_panel=_HEAR)(tag.tag)
-app.command(rich_help_panel=_HEAR)(predict.demo)
-app.command("app", rich_help_panel=_HEAR)(serve.serve)
-app.command(rich_help_panel=_LEARN)(finetune.finetune)
-app.command(rich_help_panel=_LEARN)(evaluate.evaluate)
-app.command("cross-validate", rich_help_panel=_LEARN)(evaluate.cross_validate)
-app.command(rich_help_panel=_LEARN)(predict.export)
-app.command(rich_help_panel=_LEARN)(download.download)
-app.command("list", rich_help_panel=_KNOW)(info.list_entries)
-app.command(rich_help_panel=_KNOW)(info.info)
-app.command(rich_help_panel=_KNOW)(info.check)
+_PREDICT, _TRAIN, _INSPECT = "Predict", "Train and evaluate", "Inspect"
+app.command(rich_help_panel=_PREDICT)(predict.predict)
+app.command(rich_help_panel=_PREDICT)(tag.tag)
+app.command(rich_help_panel=_PREDICT)(predict.demo)
+app.command("app", rich_help_panel=_PREDICT)(serve.serve)
+app.command(rich_help_panel=_TRAIN)(finetune.finetune)
+app.command(rich_help_panel=_TRAIN)(evaluate.evaluate)
+app.command("cross-validate", rich_help_panel=_TRAIN)(evaluate.cross_validate)
+app.command(rich_help_panel=_TRAIN)(predict.export)
+app.command(rich_help_panel=_TRAIN)(download.download)
+app.command("list", rich_help_panel=_INSPECT)(info.list_entries)
+app.command(rich_help_panel=_INSPECT)(info.info)
+app.command(rich_help_panel=_INSPECT)(info.check)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         import importlib.metadata
 
         typer.echo(f"musgenre {importlib.metadata.version('musgenre')}")
@@ -47,13 +47,13 @@ def _version(wanted: bool) -> None:
 def musgenre(
     *,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Tell on standard error what is looked up, loaded and downloaded.")
+        bool, typer.Option("--verbose", "-v", help="Log searched paths, loaded models and downloads to standard error.")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Tells the genre of music, and learns the genres that you teach it."""
+    """Classify music by genre, and fine-tune genre classifiers."""
     if verbose:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
@@ -63,9 +63,9 @@ def musgenre(
 
 
 def main() -> None:
-    """Runs the command; what musgenre raises on purpose becomes one line and exit code 2, Ctrl-C exit code 130."""
+    """Run the command line; print a :class:`~musgenre.core.errors.MusgenreError` as one line and exit with code 2."""
     try:
         app()
     except MusgenreError as error:
-        complain(error)
+        typer.echo(format_error(error), err=True)
         sys.exit(2)

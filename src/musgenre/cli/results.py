@@ -1,4 +1,4 @@
-"""Where ``musgenre predict --output`` writes: a line of JSON a song, each song once, whatever happens in between."""
+"""Output file of ``musgenre predict --output``: JSON Lines with exactly one line per song, also after interruptions."""
 
 from __future__ import annotations
 
@@ -16,137 +16,125 @@ from musgenre.core.errors import MusgenreError, ParameterError
 from musgenre.core.files import file_lock
 
 
-class Results:
-    """The file of results, while it is written; :func:`results` gives it.
+class ResultsFile:
+    """JSON Lines file of results; :func:`open_results` opens it.
 
-    Each line is what :meth:`~musgenre.core.config.Prediction.to_dict` gives for a song, or for a file that cannot be
-    used its ``path``, ``error`` (the kind) and ``message``.
+    A line holds :meth:`~musgenre.core.config.Prediction.to_dict` of a prediction. If the file could not be processed,
+    it holds its ``path``, the ``error`` class and a ``message``.
 
     Args:
-        path: The file.
-        labels: The genres of the model that predicts.
+        path: Path of the file.
+        file: The file, opened for appending without a buffer.
+        labels: Genres of the model.
 
     Attributes:
-        path: The file.
-        done: The songs in it.
-        failures: How many songs could not be used, by the kind of error.
-        examples: Of each kind the first such song.
+        path: Path of the file.
+        done: Paths of the songs in the file.
+        failures: Number of failed songs by error class.
+        examples: Path of the first failed song by error class.
     """
 
-    def __init__(self, path: Path, *, labels: Sequence[str]) -> None:
+    def __init__(self, path: Path, file: FileIO, *, labels: Sequence[str]) -> None:
         self.path = path
         self.done: set[str] = set()
         self.failures: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
+        self._file = file
         self._labels = list(labels)
-        self._file: FileIO | None = None
 
     def add(self, result: Prediction | MusgenreError) -> None:
-        """Writes a line, which a kill afterwards does not touch.
+        """Append a line. It is complete when the call returns, so that a killed process loses none.
 
         Raises:
-            ParameterError: It cannot be written, as where the disk is full; what was written before stays.
+            ParameterError: The line cannot be written, for instance because the disk is full. Earlier lines remain.
         """
         row = result.to_dict() if isinstance(result, Prediction) else _failure(result)
-        line = json.dumps(row).encode() + b"\n"  # in ASCII, because a file's name need not be text
-        file = self._file
-        if file is None:
-            raise ParameterError("Results are written in the block of results() only.")
-        end = file.tell()
+        line = json.dumps(row).encode() + b"\n"  # in ASCII, because file names need not be valid text
+        end = self._file.tell()
         try:
             while line:
-                line = line[file.write(line) :]
+                line = line[self._file.write(line) :]
         except OSError as error:
-            with contextlib.suppress(OSError):  # a line cut short is also left out when the file is read
-                file.truncate(end)
-            raise _unwritable(self.path, error) from error
+            with contextlib.suppress(OSError):  # read() removes an incomplete line as well
+                self._file.truncate(end)
+            raise _write_error(self.path, error) from error
         self._count(row)
 
     def read(self) -> None:
-        """Counts what is in the file; a last line that was cut short is removed.
+        """Read the existing lines, and remove an incomplete last line.
 
         Raises:
-            ParameterError: A line is no result, or one of another model.
+            ParameterError: A line is not a result of this model.
         """
-        whole = 0
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+        valid_bytes = 0
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
                 if not line.endswith(b"\n"):
                     break
                 try:
                     self._count(json.loads(line))
                 except (ValueError, LookupError, TypeError, AttributeError) as error:
                     raise ParameterError(
-                        f"'{self.path}' has a line {number} that is no result of this model ({error!r}): name another "
-                        "file, or mend this one."
+                        f"line {number} of '{self.path}' is not a result of this model ({error!r}): choose another "
+                        "file, or repair this one."
                     ) from error
-                whole += len(line)
-        if whole < self.path.stat().st_size:
-            os.truncate(self.path, whole)
+                valid_bytes += len(line)
+        if valid_bytes < self._file.seek(0, os.SEEK_END):
+            self._file.truncate(valid_bytes)
+            self._file.seek(valid_bytes)
 
     def summary(self) -> str:
-        """Returns how many songs there are, and how many failed of which kind."""
+        """Return the number of predicted songs, and of failed songs by error class."""
         failed = self.failures.total()
         lines = [f"{self.path}: {len(self.done)} songs, {len(self.done) - failed} predicted, {failed} failed"]
         lines += [f"  {kind}: {count}, such as {self.examples[kind]}" for kind, count in self.failures.most_common()]
         return "\n".join(lines)
 
     def _count(self, row: dict[str, Any]) -> None:
-        kind = row.get("error")
-        if kind is None and list(row["probabilities"]) != self._labels:
-            raise ValueError("other genres")
-        if row["path"] not in self.done and kind is not None:
-            self.failures[kind] += 1
-            self.examples.setdefault(kind, row["path"])
+        error = row.get("error")
+        if error is None and list(row["probabilities"]) != self._labels:
+            raise ValueError("different genres")
+        if row["path"] not in self.done and error is not None:
+            self.failures[error] += 1
+            self.examples.setdefault(error, row["path"])
         self.done.add(row["path"])
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        """Opens the file for :meth:`add`."""
-        with self.path.open("ab", buffering=0) as file:
-            self._file = file
-            try:
-                yield
-            finally:
-                self._file = None
 
 
 @contextlib.contextmanager
-def results(path: Path, *, labels: Sequence[str], resume: bool) -> Iterator[Results]:
-    """Opens a file of results, for one process at a time.
+def open_results(path: Path, *, labels: Sequence[str], resume: bool) -> Iterator[ResultsFile]:
+    """Open a file of results, which one process at a time can write.
 
     Args:
-        path: The file.
-        labels: The genres of the model that predicts.
-        resume: Whether the file may be there already, and is added to.
+        path: Path of the file.
+        labels: Genres of the model.
+        resume: Whether to append to an existing file.
 
     Raises:
-        ParameterError: The file is there and ``resume`` is false, holds something else, is written by another process,
-            or cannot be written.
+        ParameterError: The file exists and ``resume`` is false, is not a file of results of this model, is open in
+            another process, or cannot be written.
     """
-    found, lock = Results(path, labels=labels), path.with_name(f".{path.name}.lock")
     try:
-        with file_lock(lock, wait=False):
+        with file_lock(path.with_name(f".{path.name}.lock"), wait=False):
             if path.exists() and not resume:
-                raise ParameterError(f"'{path}' is there already: go on with it by --resume, or name another file.")
-            if path.exists():
-                found.read()
-            with found.opened():
-                yield found
+                raise ParameterError(f"'{path}' already exists: add --resume to continue it, or choose another file.")
+            with path.open("ab", buffering=0) as file:
+                results = ResultsFile(path, file, labels=labels)
+                results.read()
+                yield results
     except TimeoutError as error:
-        raise ParameterError(f"'{path}' is being written by another process: wait, or name another file.") from error
+        raise ParameterError(f"'{path}' is in use by another process: wait for it, or choose another file.") from error
     except OSError as error:
-        if isinstance(error, MusgenreError):  # of a song
+        if isinstance(error, MusgenreError):  # the error of a song, raised in the block
             raise
-        raise _unwritable(path, error) from error
+        raise _write_error(path, error) from error
 
 
 def _failure(error: MusgenreError) -> dict[str, Any]:
     return {"path": error.path, "error": type(error).__name__, "message": " ".join(str(error).split())}
 
 
-def _unwritable(path: Path, error: OSError) -> ParameterError:
+def _write_error(path: Path, error: OSError) -> ParameterError:
     return ParameterError(
-        f"'{path}' cannot be written ({error.strerror or error}): make room or name another file; what is in it stays, "
-        "and --resume goes on with it."
+        f"cannot write '{path}' ({error.strerror or error}): free disk space or choose another file. Existing lines "
+        "are unchanged; --resume continues after them."
     )

@@ -8,27 +8,30 @@ from typing import Annotated
 
 import typer
 
-from musgenre.cli.options import Model
+from musgenre.cli.options import ModelOption
 
 
 def serve(
     *,
-    model: Model = None,
+    model: ModelOption = None,
     host: Annotated[
-        str, typer.Option(help="The address to serve at; by default only this computer reaches it.")
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; the default is not reachable from elsewhere.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="The port to serve at.")] = 7860,
-    max_megabytes: Annotated[int, typer.Option(min=1, help="Larger files are refused.")] = 50,
-    max_minutes: Annotated[int, typer.Option(min=1, help="Longer songs are refused.")] = 15,
+    port: Annotated[int, typer.Option(min=1, max=65_535, metavar="PORT", help="Port to listen on.")] = 7860,
+    max_megabytes: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum size of a file in megabytes.")] = 50,
+    max_minutes: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum duration of a song in minutes.")] = 15,
 ) -> None:
-    """Serve a page on which songs can be dropped or recorded, until Ctrl-C; with the extra 'app'."""
-    from musgenre.app.analysis import Answerer
-    from musgenre.app.page import served
+    """Serve a web page for classifying songs, until Ctrl-C.
+
+    Requires the extra 'app'.
+    """
+    from musgenre.app.analysis import SongAnalyser
+    from musgenre.app.page import serve_page
     from musgenre.models.classifier import GenreClassifier
 
-    answerer = Answerer(GenreClassifier.from_pretrained(model), max_minutes=max_minutes)
-    # A polite kill ends it as Ctrl-C does, so that what was uploaded is deleted then too.
+    analyser = SongAnalyser(GenreClassifier.from_pretrained(model), max_minutes=max_minutes)
+    # SIGTERM raises KeyboardInterrupt as Ctrl-C does, so that uploaded files are deleted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with served(answerer, host=host, port=port, max_megabytes=max_megabytes) as (_, address):
-        typer.echo(f"Open {address} in a browser. Ctrl-C ends it.")
+    with serve_page(analyser, host=host, port=port, max_megabytes=max_megabytes) as (_, address):
+        typer.echo(f"Serving at {address} (press Ctrl-C to stop)")
         threading.Event().wait()

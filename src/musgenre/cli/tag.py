@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated
 
 import typer
 
-from musgenre.cli.fields import command_of
-from musgenre.cli.options import Model
+from musgenre.cli.options import ModelOption
 
 
-@dataclasses.dataclass
-class Tagging:
-    """What ``musgenre tag`` is told."""
+def tag(
+    source: Annotated[
+        str, typer.Argument(help="Folder, glob pattern or manifest (.parquet, .csv), as a path or a URI.")
+    ],
+    *,
+    output: Annotated[str, typer.Option(metavar="DIR", help="Parquet dataset to create or to continue.")],
+    model: ModelOption = None,
+    id_column: Annotated[str, typer.Option(metavar="NAME", help="Column of a manifest with the ids.")] = "path",
+    embedding: Annotated[bool, typer.Option("--embedding", help="Add a column with the embedding.")] = False,
+    windows: Annotated[
+        bool, typer.Option("--windows", help="Add columns with the probabilities of each window.")
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Windows per batch.", show_default="depends on the device"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Maximum number of inference actors.", show_default="GPUs, or CPUs"),
+    ] = None,
+    songs_per_block: Annotated[int, typer.Option(min=1, metavar="N", help="Songs per decoding task.")] = 4,
+    block_bytes: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Maximum size of the decoded samples of a block.")
+    ] = 128 * 2**20,
+    songs_per_file: Annotated[int, typer.Option(min=1, metavar="N", help="Minimum songs per Parquet file.")] = 1_000,
+    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Show Ray's progress bars.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan without running it.")] = False,
+) -> None:
+    """Predict a collection of songs with Ray, and write a Parquet dataset.
 
-    source: Annotated[str, typer.Argument(help="A folder, a pattern or a manifest (.parquet, .csv); a path or a URI.")]
-    output: Annotated[str, typer.Option(help="The Parquet dataset: a new folder, or one to go on with.")]
-    model: Model = None
-    id_column: Annotated[str, typer.Option(help="A manifest's column with the ids.")] = "path"
-    embedding: Annotated[bool, typer.Option("--embedding", help="Add each song's embedding.")] = False
-    windows: Annotated[bool, typer.Option("--windows", help="Add what was said of each window.")] = False
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows that are predicted together.")] = None
-    workers: Annotated[int | None, typer.Option(min=1, help="Actors with the network, at most.")] = None
-    songs_per_block: Annotated[int, typer.Option(min=1, help="Songs that one task decodes.")] = 4
-    songs_per_file: Annotated[int, typer.Option(min=1, help="Songs in a Parquet file, at least.")] = 1_000
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and do nothing.")] = False
+    An interrupted run is continued by repeating the command.
+    """
+    from musgenre.scale.collection import predict_collection
 
-    def run(self) -> None:
-        """Does it."""
-        from musgenre.scale.collection import predict_collection
-
-        report = predict_collection(**vars(self))
-        typer.echo(report.plan if self.dry_run else str(report))
-
-
-@command_of(Tagging)
-def tag(told: Tagging) -> None:
-    """Predict a whole collection with Ray, and write a row a song as Parquet; the same command again goes on."""
     try:
-        told.run()
-    except KeyboardInterrupt as stopped:
-        typer.echo(f"musgenre: stopped; {told.output} is whole as far as it goes. Go on by the same command.", err=True)
-        raise typer.Exit(130) from stopped
+        report = predict_collection(
+            source,
+            output,
+            model=model,
+            id_column=id_column,
+            embedding=embedding,
+            windows=windows,
+            batch_size=batch_size,
+            workers=workers,
+            songs_per_block=songs_per_block,
+            block_bytes=block_bytes,
+            songs_per_file=songs_per_file,
+            progress=progress,
+            dry_run=dry_run,
+        )
+    except KeyboardInterrupt as error:
+        typer.echo(f"Interrupted. Finished rows are in '{output}'. Repeat the command to continue.", err=True)
+        raise typer.Exit(130) from error
+    typer.echo(report.plan if dry_run else str(report))

@@ -1,1 +1,1 @@
-"""Foundations without a dependency on the rest: errors, registry, configuration, files, downloads and threads."""
+"""Foundations: errors, registry, configuration, files, downloads and threads; imports no other package of musgenre."""

@@ -1,7 +1,7 @@
-"""The plain data that passes between the parts, and travels with a saved model.
+"""Frozen dataclasses for audio, models and predictions, and their conversion to and from JSON types.
 
-Everything here is frozen. :func:`to_dict` and :func:`from_dict` go to and from JSON's types; reading is
-strict: an unknown key, a missing one or a wrong type is a :class:`~musgenre.core.errors.ConfigError`.
+:func:`from_dict` is strict: an unknown or missing key or a wrong type raises a
+:class:`~musgenre.core.errors.ConfigError`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,30 +18,30 @@ import numpy.typing as npt
 from musgenre.core.errors import ConfigError, ParameterError
 
 FORMAT_VERSION = 2
-"""The version of ``config.json``. It rises when an older musgenre could misread a newer file."""
+"""The format version of ``config.json``, incremented when an older musgenre could misread a newer file."""
 
-LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000
-"""Rates that audio can have and be resampled to, in hertz."""
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 100, 1_000_000
+"""Range of the sample rates of audio and models, in hertz."""
 
-LONGEST_WINDOW = 2**24
-"""Samples; a saved model cannot make a prediction take more memory than a batch of such windows."""
+MAX_WINDOW_SAMPLES = 2**24
+"""Maximum length of a window; bounds the memory that an untrusted model can request."""
 
 Spec = TypeVar("Spec")
 
 
 @dataclass(frozen=True)
 class AudioSpec:
-    """How audio is brought to the network: its rate and its windows.
+    """Sample rate and windows of the network's input.
 
     Attributes:
-        sample_rate: Samples a second, in hertz, after resampling.
-        window_seconds: Length of one window; the network sees one window at a time.
-        hop_seconds: Distance from the start of one window to the start of the next.
+        sample_rate: Sample rate after resampling, in hertz.
+        window_seconds: Length of one window; the network receives one window at a time.
+        hop_seconds: Distance between the starts of consecutive windows.
 
     Raises:
         ParameterError: A value is not positive and finite, the rate is not from 100 to 1,000,000 Hz, the hop is longer
-            than the window (which would leave audio unheard), or a window has more than 16,777,216 samples (12 minutes
-            at the default rate).
+            than the window (which would skip audio), or a window has more than 16,777,216 samples (12 minutes at the
+            default rate).
     """
 
     sample_rate: int = 22_050
@@ -56,22 +57,22 @@ class AudioSpec:
             raise ParameterError(
                 f"hop_seconds ({self.hop_seconds}) must not exceed window_seconds ({self.window_seconds})."
             )
-        if not LOWEST_RATE <= self.sample_rate <= HIGHEST_RATE:
+        if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
             raise ParameterError(
-                f"sample_rate must lie from {LOWEST_RATE} to {HIGHEST_RATE:,} Hz, not {self.sample_rate!r}."
+                f"sample_rate must be between {MIN_SAMPLE_RATE} and {MAX_SAMPLE_RATE:,} Hz, not {self.sample_rate!r}."
             )
-        if self.hop_samples < 1 or self.window_samples > LONGEST_WINDOW:
+        if self.hop_samples < 1 or self.window_samples > MAX_WINDOW_SAMPLES:
             raise ParameterError(
-                f"A hop must be at least one sample long and a window at most {LONGEST_WINDOW:,}, not "
+                f"A hop must be at least one sample long and a window at most {MAX_WINDOW_SAMPLES:,}, not "
                 f"{self.hop_samples} and {self.window_samples}."
             )
 
-    @property
+    @cached_property
     def window_samples(self) -> int:
         """Samples in one window."""
         return round(self.window_seconds * self.sample_rate)
 
-    @property
+    @cached_property
     def hop_samples(self) -> int:
         """Samples from one window's start to the next one's."""
         return round(self.hop_seconds * self.sample_rate)
@@ -79,11 +80,11 @@ class AudioSpec:
 
 @dataclass(frozen=True)
 class Component:
-    """A registered feature or backbone with its options, as a saved model names it.
+    """The name and options of a registered feature or backbone.
 
     Attributes:
         name: Its name in the registry.
-        options: Keyword arguments of its factory; values of JSON's types only.
+        options: Keyword arguments of its factory, of JSON types.
 
     Example:
         >>> Component("vgg16", {"top": "pool"}).options["top"]
@@ -95,28 +96,28 @@ class Component:
 
     @classmethod
     def of(cls, value: str | Component) -> Component:
-        """Takes a name alone for a component without options."""
+        """Returns a component, converting a plain name to one without options."""
         return cls(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything about a model but its weights; the content of ``config.json``.
+    """Configuration of a model, without its weights; the content of ``config.json``.
 
     Attributes:
-        name: The model's name, for people.
+        name: The model's display name.
         labels: The genres, in the order of the network's outputs.
-        audio: Rate and windows.
+        audio: Sample rate and windows.
         feature: The feature extractor.
-        backbone: The backbone; its initial weights are part of it only where the model is saved without them.
+        backbone: The backbone; a saved model has its option ``weights`` only if the file lacks the backbone's weights.
         hidden: Widths of the dense layers between backbone and output.
-        dropout: Share of units dropped before each dense layer while training, in [0, 1).
-        temperature: The logits are divided by it before the softmax, so that probabilities mean what they say; above 0.
-        split: What the model was trained on, in a person's words, or ``None``.
-        training: How it was trained (the stages and settings), in JSON's types.
-        scores: Measured figures by name, such as ``{"valid_accuracy": 0.41}``.
-        library_version: The musgenre that wrote the file.
-        format_version: The version of the file's format.
+        dropout: Dropout probability before each dense layer during training, in [0, 1).
+        temperature: Divisor of the logits before the softmax, which calibrates the probabilities; above 0.
+        split: Description of the training data, or ``None``.
+        training: Stages and settings of the training, in JSON types.
+        scores: Measured scores by name, such as ``{"valid_accuracy": 0.41}``.
+        library_version: The version of musgenre that wrote the file.
+        format_version: The format version of the file.
     """
 
     name: str
@@ -135,9 +136,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
-            raise ConfigError(f"A model needs at least two labels, each once, not {self.labels!r}.")
+            raise ConfigError(f"A model needs at least two distinct labels, got {self.labels!r}.")
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must lie in [0, 1), not {self.dropout!r}.")
+            raise ConfigError(f"dropout must be in [0, 1), not {self.dropout!r}.")
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise ConfigError(f"temperature must be positive and finite, not {self.temperature!r}.")
         if any(width < 1 for width in self.hidden):
@@ -146,10 +147,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class Windows:
-    """What the network said of each window of a song.
+    """Class probabilities of each window of a track.
 
     Attributes:
-        start_seconds: Where each window starts, ``(windows,)``, rising.
+        start_seconds: Start time of each window, ``(windows,)``, ascending.
         probabilities: ``(windows, classes)``, columns in the order of the labels; each row sums to 1.
     """
 
@@ -159,13 +160,13 @@ class Windows:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The genre of one song.
+    """Predicted genre probabilities of one track.
 
     Attributes:
-        probabilities: Label to probability, in the order of the model's labels; they sum to 1.
-        windows: How the genre moves through the song.
-        duration_seconds: The song's length.
-        path: The file, or ``None`` when the song did not come from one that has a name.
+        probabilities: Probability by label, in the order of the model's labels; they sum to 1.
+        windows: Probabilities of each window.
+        duration_seconds: Duration of the track.
+        path: The audio file, or ``None`` if the audio did not come from a named file.
 
     Example:
         >>> windows = Windows(np.array([0.0]), np.array([[0.2, 0.8]]))
@@ -183,7 +184,7 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The most probable genre; of equals, the first in label order."""
+        """The most probable genre; the first in label order if several are equal."""
         return self.top(1)[0][0]
 
     @property
@@ -192,7 +193,7 @@ class Prediction:
         return self.top(1)[0][1]
 
     def top(self, count: int = 3) -> list[tuple[str, float]]:
-        """Returns the ``count`` most probable genres (fewer if the model knows fewer), best first.
+        """Returns the ``count`` most probable genres (fewer if the model has fewer), in descending order.
 
         Raises:
             ParameterError: ``count`` is below one.
@@ -202,7 +203,7 @@ class Prediction:
         return sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:count]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the song-level result in JSON's types; the windows are left out."""
+        """Returns the track-level result in JSON types, without the windows."""
         return {
             "path": self.path,
             "label": self.label,
@@ -213,7 +214,7 @@ class Prediction:
 
 
 def to_dict(spec: Any) -> dict[str, Any]:
-    """Returns a spec as nested dicts of JSON's types (tuples become lists).
+    """Converts a dataclass to nested dicts of JSON types (tuples become lists).
 
     Example:
         >>> to_dict(AudioSpec())
@@ -224,11 +225,11 @@ def to_dict(spec: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[Spec], data: Any) -> Spec:
-    """Reads a spec back from what :func:`to_dict` gave.
+    """Converts the nested dicts of :func:`to_dict` back to a dataclass.
 
     Args:
-        kind: The dataclass to make.
-        data: Nested dicts, as ``json.load`` gives them.
+        kind: The dataclass.
+        data: Nested dicts, as ``json.load`` returns them.
 
     Raises:
         ConfigError: ``data`` is not a dict, has an unknown or missing key, a value of the wrong type
@@ -245,7 +246,7 @@ def from_dict(kind: type[Spec], data: Any) -> Spec:
     if not isinstance(data, dict):
         raise ConfigError(f"{kind.__name__}: expected an object, got {type(data).__name__}.")
     tuples = (tuple[str, ...], tuple[int, ...], tuple[float, ...])
-    hooks: dict[Any, Any] = {float: _number, int: _whole_number, **dict.fromkeys(tuples, _items)}
+    hooks: dict[Any, Any] = {float: _number, int: _integer, **dict.fromkeys(tuples, _sequence)}
     try:
         return dacite.from_dict(kind, data, config=dacite.Config(strict=True, type_hooks=hooks))
     except (dacite.DaciteError, ParameterError, OverflowError) as error:
@@ -253,27 +254,27 @@ def from_dict(kind: type[Spec], data: Any) -> Spec:
 
 
 def _number(value: Any) -> Any:
-    # JSON writes 3.0 as 3 in some hands.
+    # Some programs write 3.0 as 3.
     return float(value) if isinstance(_no_bool(value, float), int) else value
 
 
-def _whole_number(value: Any) -> Any:
+def _integer(value: Any) -> Any:
     return _no_bool(value, int)
 
 
 def _no_bool(value: Any, kind: type) -> Any:
     from dacite import WrongTypeError
 
-    # A bool is no number, whatever Python says.
+    # bool is a subclass of int.
     if isinstance(value, bool):
         raise WrongTypeError(kind, value)
     return value
 
 
-def _items(value: Any) -> Any:
+def _sequence(value: Any) -> Any:
     from dacite import WrongTypeError
 
-    # A string has items as well, but is none of them.
+    # A string is a sequence too, but not a list.
     if not isinstance(value, list | tuple):
         raise WrongTypeError(list, value)
     return tuple(value)

@@ -1,51 +1,51 @@
-"""Every error that musgenre raises on purpose.
+"""Exceptions that musgenre raises.
 
-All of them derive from :class:`MusgenreError`, and each also from the built-in error that a caller
-would expect, so that ``except ValueError`` and ``except OSError`` keep their meaning. A message
-says what was got, what was expected and what to do.
+All derive from :class:`MusgenreError`, and each also from the built-in exception that a caller would expect, so that
+``except ValueError`` and ``except OSError`` work as usual. A message states what was given, what was expected and how
+to fix it.
 """
 
 
 class MusgenreError(Exception):
-    """The root of all errors that musgenre raises on purpose.
+    """Base class of all exceptions of musgenre.
 
     Attributes:
-        path: The song that a classifier could not use, where it came from a file.
+        path: The audio file that caused the error, or ``None`` if the audio did not come from a file.
     """
 
     path: str | None = None
 
 
 class ParameterError(MusgenreError, ValueError):
-    """An argument has a value that cannot be used (a negative rate, an unknown mode)."""
+    """An argument has an invalid value, such as a negative rate or an unknown mode."""
 
 
 class AudioError(MusgenreError, ValueError):
-    """Audio that was read, or given as samples, cannot be used (too short, not finite, no channel)."""
+    """Audio is invalid: too short, not finite or without channels."""
 
 
 class AudioFileError(AudioError, OSError):
-    """A file cannot be read as audio (missing, a directory, empty, no audio format, cut short)."""
+    """A file cannot be decoded: it is missing, a directory, empty, truncated or not in an audio format."""
 
 
 class ConfigError(MusgenreError, ValueError):
-    """A configuration has an unknown key, a wrong type, a wrong option or a newer format."""
+    """A configuration has an unknown key, a wrong type, an invalid option or a newer format."""
 
 
 class WeightsError(MusgenreError, OSError):
-    """A model's directory or weights are missing, damaged or do not fit the network."""
+    """A model's directory or weights are missing or damaged, or do not fit the network."""
 
 
 class DownloadError(MusgenreError, OSError):
-    """A file cannot be had from where it is published, or is another one than it should be."""
+    """A file cannot be downloaded, or has another checksum or size than expected."""
 
 
 class DatasetError(MusgenreError, ValueError):
-    """A dataset is empty, lacks files, has unknown labels or a split that cannot be used."""
+    """A dataset is empty, lacks files, has unknown labels or has an invalid split."""
 
 
 class UnknownNameError(MusgenreError, LookupError):
-    """A registry holds no feature, backbone or dataset of that name."""
+    """A registry has no feature, backbone or dataset of that name."""
 
 
 class PluginError(MusgenreError, ImportError):
@@ -53,7 +53,7 @@ class PluginError(MusgenreError, ImportError):
 
 
 class ContractError(PluginError, AssertionError):
-    """A feature or backbone breaks the contract that :mod:`musgenre.testing` holds it to.
+    """A feature or backbone breaks the contract that :mod:`musgenre.testing` checks.
 
     Attributes:
         report: The :class:`~musgenre.testing.reports.ContractReport`, whose text is the message.
@@ -64,15 +64,15 @@ class ContractError(PluginError, AssertionError):
         self.report = report
 
     def __reduce__(self) -> tuple[object, ...]:
-        # The default would hand the message alone to __init__ when an error comes back from another process.
+        # The default passes only the message to __init__ when the exception is unpickled.
         return type(self), (str(self), self.report)
 
 
 class TrainingError(MusgenreError, RuntimeError):
-    """Training broke off after it had learnt something.
+    """Training failed after at least one epoch was completed.
 
     Attributes:
-        result: The :class:`~musgenre.training.finetune.FinetuneResult` with the best so far.
+        result: The :class:`~musgenre.training.finetune.FinetuneResult` with the best weights so far.
     """
 
     def __init__(self, message: str, result: object) -> None:
@@ -80,5 +80,5 @@ class TrainingError(MusgenreError, RuntimeError):
         self.result = result
 
     def __reduce__(self) -> tuple[object, ...]:
-        # The default would hand the message alone to __init__ when an error comes back from another process.
+        # The default passes only the message to __init__ when the exception is unpickled.
         return type(self), (str(self), self.result)

@@ -1,8 +1,8 @@
-"""Datasets: tracks with their genres, and splits that keep each artist on one side.
+"""Datasets: tracks with genre labels, and splits that keep the tracks of each artist together.
 
-- :class:`GTZAN` and :class:`AudioFolder` find the tracks; both are a :class:`TrackDataset` of :class:`Track` records.
-- :func:`holdout`, :func:`group_folds` and :func:`check_split` divide tracks, never windows.
-- :data:`DATASETS` finds a dataset by name; :func:`register_dataset` adds one.
+- :class:`GTZAN` and :class:`AudioFolder` find tracks on disk; each is a :class:`TrackDataset` of :class:`Track`.
+- :func:`holdout` and :func:`group_folds` split tracks, never windows; :func:`check_split` detects leakage.
+- :data:`DATASETS` is the registry of datasets; :func:`register_dataset` adds one.
 """
 
 import lazy_loader

@@ -1,7 +1,7 @@
-"""What every dataset gives: tracks with their labels, and nothing about windows.
+"""The contract of a dataset: tracks with labels.
 
-The track is the unit of every split. :mod:`musgenre.datasets.splits` divides tracks, and only then
-does :mod:`musgenre.datasets.windows` cut windows from them.
+The track is the unit of every split. :mod:`musgenre.datasets.splits` splits tracks; :mod:`musgenre.datasets.windows`
+cuts windows from them after the split.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _NAMED_IN_WARNING = 5
 
 @dataclass(frozen=True)
 class Track:
-    """One audio file and what is known of it.
+    """Record of one audio file.
 
     Attributes:
-        id: Its name within the dataset, unique.
+        id: Unique name within the dataset.
         path: The file.
-        label: Its genre.
-        group: What must not stand on both sides of a split, most often the artist; ``None`` if unknown.
-        duration_seconds: Its length, as the file's header has it.
+        label: The genre.
+        group: Tracks of one group, most often an artist, must be on the same side of a split; ``None`` if unknown.
+        duration_seconds: Duration according to the file's header.
         fault: A known fault of the recording (``"repeated"``, ``"distorted"``, …), or ``None``.
     """
 
@@ -42,11 +42,11 @@ class Track:
 
 @dataclass(frozen=True)
 class MissingTrack:
-    """A track that was left out, and why.
+    """Record of a track that is left out.
 
     Attributes:
-        id: Its name within the dataset.
-        reason: Why it cannot be used.
+        id: Unique name within the dataset.
+        reason: Why the track cannot be used.
     """
 
     id: str
@@ -54,28 +54,28 @@ class MissingTrack:
 
 
 class DatasetWarning(UserWarning):
-    """Tracks that a dataset should hold were left out."""
+    """Warns that expected tracks of a dataset are left out."""
 
 
 class TrackDataset:
-    """Tracks in a fixed order, with a fixed order of labels.
+    """Sequence of tracks with a fixed order of labels.
 
     Args:
-        tracks: At least one; each id once; each label one of ``labels``.
-        labels: The genres in the order of a network's outputs, whether or not a track of each is there.
-        name: What the dataset is called, for people.
-        split: Which part of it this is, in a person's words, or ``None``.
-        missing: The tracks that had to be left out.
+        tracks: At least one track, with unique ids and labels from ``labels``.
+        labels: The genres in the order of a network's outputs; a genre may have no tracks.
+        name: Name of the dataset, for messages and reports.
+        split: Description of the split that this is, or ``None``.
+        missing: Tracks that are left out.
 
     Attributes:
         tracks: The tracks, in order.
         labels: The genres, in the order of a network's outputs.
-        name: What the dataset is called.
-        split: Which part of it this is, or ``None``.
-        missing: The tracks that had to be left out.
+        name: Name of the dataset.
+        split: Description of the split that this is, or ``None``.
+        missing: Tracks that are left out.
 
     Raises:
-        DatasetError: There is no track, an id or a label occurs twice, or a track has an unknown label.
+        DatasetError: There are no tracks, an id or a label is repeated, or a track has an unknown label.
 
     Example:
         >>> waltz = Track("waltz", Path("waltz.wav"), "classical", group="strauss", duration_seconds=30.0)
@@ -102,9 +102,9 @@ class TrackDataset:
         self.missing = tuple(missing)
         if not self.tracks:
             part = f"{name} ({split})" if split else name
-            raise DatasetError(f"{part}: a dataset needs at least one track, and here is none.")
-        _refuse_repeats(f"{name}: the label", self.labels)
-        _refuse_repeats(f"{name}: the track", [track.id for track in self.tracks])
+            raise DatasetError(f"{part}: a dataset needs at least one track, but has none.")
+        _check_unique(f"{name}: the label", self.labels)
+        _check_unique(f"{name}: the track", [track.id for track in self.tracks])
         for track in self.tracks:
             if track.label not in self.labels:
                 known = ", ".join(self.labels)
@@ -125,32 +125,32 @@ class TrackDataset:
         return f"<{self.name}{split}: {len(self)} track{plural}, {len(self.labels)} labels>"
 
     def select(self, track_ids: Iterable[str]) -> TrackDataset:
-        """Returns the tracks of these ids, in the order given, under the same labels.
+        """Returns a dataset of the tracks with these ids, in the given order, with the same labels.
 
         Raises:
-            DatasetError: No id is given, one is given twice, or the dataset has no such track.
+            DatasetError: No id is given, an id is repeated, or the dataset has no such track.
         """
         by_id = {track.id: track for track in self.tracks}
-        wanted = list(track_ids)
-        unknown = [track_id for track_id in wanted if track_id not in by_id]
+        ids = list(track_ids)
+        unknown = [track_id for track_id in ids if track_id not in by_id]
         if unknown:
             raise DatasetError(f"{self.name} has no track {abbreviated(unknown)}.")
-        tracks = [by_id[track_id] for track_id in wanted]
+        tracks = [by_id[track_id] for track_id in ids]
         return TrackDataset(tracks, labels=self.labels, name=self.name, split=self.split)
 
     def label_indices(self) -> list[int]:
-        """Returns each track's label as its place in :attr:`labels`."""
-        places = {label: place for place, label in enumerate(self.labels)}
-        return [places[track.label] for track in self.tracks]
+        """Returns the index of each track's label in :attr:`labels`."""
+        indices = {label: index for index, label in enumerate(self.labels)}
+        return [indices[track.label] for track in self.tracks]
 
     def counts(self) -> dict[str, int]:
-        """Returns how many tracks each label has, in the order of :attr:`labels`; zeros included."""
+        """Returns the number of tracks of each label, zeros included, in the order of :attr:`labels`."""
         counted = Counter(track.label for track in self.tracks)
         return {label: counted[label] for label in self.labels}
 
 
 def probe(path: Path) -> float | str:
-    """Returns a file's duration in seconds from its header, or the reason why it cannot be used."""
+    """Returns the duration in seconds from a file's header, or the reason why the file cannot be used."""
     try:
         seconds = duration_seconds(path)
     except AudioError as error:
@@ -159,21 +159,21 @@ def probe(path: Path) -> float | str:
 
 
 def warn_missing(name: str, missing: Sequence[MissingTrack], *, expected: int) -> None:
-    """Names tracks that are left out, in one warning however many there are.
+    """Issues one warning that names the tracks that are left out, if there are any.
 
     Args:
-        name: The dataset, for people.
-        missing: The tracks; nothing is said if there are none.
-        expected: How many tracks there should be.
+        name: Name of the dataset.
+        missing: The tracks that are left out.
+        expected: Number of tracks that the dataset should have.
     """
     if missing:
         named = abbreviated([f"{track.id} ({track.reason})" for track in missing])
-        message = f"{name}: {len(missing)} of {expected} tracks left out: {named}. All of them: dataset.missing."
-        warnings.warn(message, DatasetWarning, stacklevel=3)  # the line that made the dataset
+        message = f"{name}: {len(missing)} of {expected} tracks left out: {named}. See dataset.missing for all of them."
+        warnings.warn(message, DatasetWarning, stacklevel=3)  # points to the call of the dataset's constructor
 
 
 def abbreviated(names: Sequence[str]) -> str:
-    """Returns the first few names for a message, and how many more there are.
+    """Returns the first few names, and the number of further ones, for a message.
 
     Example:
         >>> abbreviated(list("abcdefgh"))
@@ -183,10 +183,10 @@ def abbreviated(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED_IN_WARNING]) + (f" and {more} more" if more > 0 else "")
 
 
-def _refuse_repeats(what: str, names: Sequence[str]) -> None:
+def _check_unique(kind: str, names: Sequence[str]) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise DatasetError(f"{what} {abbreviated(repeated)} occurs more than once.")
+        raise DatasetError(f"{kind} {abbreviated(repeated)} occurs more than once.")
 
 
 DATASETS: Registry[TrackDataset] = Registry(
@@ -195,7 +195,7 @@ DATASETS: Registry[TrackDataset] = Registry(
     builtins={"gtzan": "musgenre.datasets.gtzan:GTZAN", "folder": "musgenre.datasets.folder:AudioFolder"},
     positional=1,
 )
-"""Datasets by name; each is called with its folder and keyword-only options."""
+"""Registry of datasets. A factory takes the root directory and keyword-only options."""
 
 register_dataset = DATASETS.register
 """Registers a dataset: ``@register_dataset("mine")`` above ``def mine(root, *, …) -> TrackDataset``."""

@@ -1,4 +1,4 @@
-"""Recordings that stand on two sides under two names."""
+"""Detection of recordings that occur in two sets of tracks under different names."""
 
 from __future__ import annotations
 
@@ -14,47 +14,49 @@ _HEAD_BYTES = 1 << 16
 _HEAD_SECONDS = 0.5
 _RATE = 22_050
 
-Sign = Callable[[Track], str]
+Fingerprint = Callable[[Track], str]
 
 
 def same_recordings(left: Iterable[Track], right: Iterable[Track]) -> list[tuple[str, str]]:
-    """Finds tracks of two sides whose files hold the same recording.
+    """Finds pairs of tracks, one from each side of a split, whose files hold the same recording.
 
-    Two files hold the same recording if their bytes are the same, or if they decode to the same samples: in WAV and
-    in FLAC, or under other tags. A lossy copy (the MP3 of a WAV) decodes to other samples and is not found.
+    Two files hold the same recording if their bytes are equal, or if they decode to equal samples (WAV and FLAC, or
+    other tags). A lossy copy (the MP3 of a WAV) decodes to other samples and is not found.
 
-    Cheap signs are compared first: size and first 64 KiB of the bytes, length and first half second of the sound.
-    Only files that agree in these are read as a whole. A file that cannot be read is passed over: whatever reads it
-    next says what is wrong with it.
+    Cheap fingerprints are compared first: the size and the first 64 KiB of the files, the duration and the first half
+    second of the audio. Only files that match in these are read completely. Files that cannot be read are skipped.
 
     Args:
         left: Tracks of one side.
-        right: Tracks of the other.
+        right: Tracks of the other side.
 
     Returns:
-        The ids of each pair, one of each side, sorted.
+        Sorted pairs of ids, the first from ``left`` and the second from ``right``.
     """
-    ones, others = list(left), list(right)
-    copies = _agreeing(ones, others, signs=(_size, _first_bytes, _all_bytes))
-    sounds = _agreeing(ones, others, signs=(_length, _first_sound, _all_sound))
-    return sorted(copies | sounds)
+    sides = list(left), list(right)
+    equal_bytes = _matching_pairs(*sides, fingerprints=(_size, _first_bytes, _all_bytes))
+    equal_samples = _matching_pairs(*sides, fingerprints=(_duration, _first_samples, _all_samples))
+    return sorted(equal_bytes | equal_samples)
 
 
-def _agreeing(left: list[Track], right: list[Track], *, signs: Sequence[Sign]) -> set[tuple[str, str]]:
-    """Pairs of tracks that agree in all signs; a later sign is asked only of tracks that agree in those before it."""
-    if not signs:
+def _matching_pairs(
+    left: list[Track], right: list[Track], *, fingerprints: Sequence[Fingerprint]
+) -> set[tuple[str, str]]:
+    """Returns pairs that match in all fingerprints; each is computed only for tracks that match in those before it."""
+    if not fingerprints:
         return {(one.id, other.id) for one in left for other in right}
-    sign, *later = signs
-    ones, others = _sorted_by(sign, left), _sorted_by(sign, right)
-    return {pair for key in ones.keys() & others.keys() for pair in _agreeing(ones[key], others[key], signs=later)}
+    first, *rest = fingerprints
+    ones, others = _group_by(first, left), _group_by(first, right)
+    common = ones.keys() & others.keys()
+    return {pair for key in common for pair in _matching_pairs(ones[key], others[key], fingerprints=rest)}
 
 
-def _sorted_by(sign: Sign, tracks: list[Track]) -> dict[str, list[Track]]:
-    found: dict[str, list[Track]] = {}
+def _group_by(fingerprint: Fingerprint, tracks: list[Track]) -> dict[str, list[Track]]:
+    groups: dict[str, list[Track]] = {}
     for track in tracks:
-        with contextlib.suppress(OSError, AudioError):
-            found.setdefault(sign(track), []).append(track)
-    return found
+        with contextlib.suppress(OSError, AudioError):  # whatever reads the file next reports the error
+            groups.setdefault(fingerprint(track), []).append(track)
+    return groups
 
 
 def _size(track: Track) -> str:
@@ -74,17 +76,17 @@ def _all_bytes(track: Track) -> str:
     return digest.hexdigest()
 
 
-def _length(track: Track) -> str:
-    # The header's, to a microsecond: the same samples at the same rate last equally long in any format.
+def _duration(track: Track) -> str:
+    # Rounded to a microsecond; equal samples at an equal rate have equal durations in every format.
     return f"{track.duration_seconds:.6f}"
 
 
-def _first_sound(track: Track) -> str:
+def _first_samples(track: Track) -> str:
     samples = read_window(track.path, start_seconds=0, seconds=_HEAD_SECONDS, sample_rate=_RATE)
     return hashlib.sha256(samples.tobytes()).hexdigest()
 
 
-def _all_sound(track: Track) -> str:
+def _all_samples(track: Track) -> str:
     digest = hashlib.sha256()
     for block in blocks(track.path, sample_rate=_RATE):
         digest.update(block.tobytes())

@@ -1,4 +1,4 @@
-"""Tracks whose embeddings are known already, so that a head learns from them and no audio is decoded."""
+"""Tracks with precomputed embeddings, on which a head is trained without decoding audio."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from musgenre.datasets.base import MissingTrack, Track, TrackDataset
 
 
 class TrackVectors(TrackDataset):
-    """Tracks with an embedding each. :func:`musgenre.finetune` trains a head on them; nothing else can learn.
+    """Tracks with precomputed embeddings, on which :func:`musgenre.finetune` trains a head.
 
     :func:`musgenre.scale.read_embeddings` reads them from a collection.
 
     Args:
-        tracks: As for :class:`~musgenre.datasets.base.TrackDataset`; their files need not be there.
-        vectors: Their embeddings, in the same order.
+        tracks: As for :class:`~musgenre.datasets.base.TrackDataset`; their files need not exist.
+        vectors: Embeddings of the tracks, in the same order.
         labels: The genres.
-        classifier: The :class:`~musgenre.GenreClassifier` whose backbone gave the embeddings.
-        name: What the dataset is called.
-        missing: The tracks that had to be left out.
+        classifier: The :class:`~musgenre.GenreClassifier` whose backbone computed the embeddings.
+        name: Name of the dataset.
+        missing: Tracks without an embedding.
 
     Attributes:
         vectors: The embeddings.
-        classifier: What gave them.
+        classifier: The classifier whose backbone computed them.
 
     Shape:
         - vectors: ``(tracks, classifier.embedding_size)``, float32
 
     Raises:
-        DatasetError: The vectors are not one for each track, or not as long as the backbone's; or as ``TrackDataset``.
+        DatasetError: The shape of ``vectors`` is wrong; or as ``TrackDataset``.
     """
 
     def __init__(
@@ -51,17 +51,17 @@ class TrackVectors(TrackDataset):
         self.classifier = classifier
         expected = (len(self.tracks), classifier.embedding_size)
         if self.vectors.shape != expected:
-            raise DatasetError(f"{name}: embeddings of shape {self.vectors.shape}; {expected} are needed.")
+            raise DatasetError(f"{name}: expected embeddings of shape {expected}, got {self.vectors.shape}.")
 
     def select(self, track_ids: Iterable[str]) -> TrackVectors:
-        """Returns the tracks of these ids with their embeddings, in the order given, under the same labels.
+        """Return the tracks with these ids and their embeddings, in the given order, with the same labels.
 
         Raises:
-            DatasetError: No id is given, one is given twice, or the dataset has no such track.
+            DatasetError: There is no id, an id occurs twice, or the dataset has no such track.
         """
         chosen = super().select(track_ids)
-        places = {track.id: place for place, track in enumerate(self.tracks)}
-        rows = [places[track.id] for track in chosen]
+        positions = {track.id: position for position, track in enumerate(self.tracks)}
+        rows = [positions[track.id] for track in chosen]
         selected = TrackVectors(
             chosen, self.vectors[rows], labels=self.labels, classifier=self.classifier, name=self.name
         )

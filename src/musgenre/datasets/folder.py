@@ -1,4 +1,4 @@
-"""A user's own music: one sub-folder a genre."""
+"""Dataset from a directory of audio files with one sub-directory per genre."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from musgenre.datasets.base import MissingTrack, Track, TrackDataset, abbreviate
 SUFFIXES = frozenset(
     [".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".snd", ".w64", ".wav"]
 )
-"""The files that count as audio (what libsndfile decodes), in lower case; others are passed over."""
+"""Suffixes of audio files that libsndfile decodes, in lower case. Other files are ignored."""
 
 
 class AudioFolder(TrackDataset):
-    """The audio files of a folder with one sub-folder a genre.
+    """Dataset of the audio files in a folder with one sub-folder per genre.
 
-    Each sub-folder of ``root`` is a genre and gives its name to the label; labels are sorted. Audio files
-    are looked for at any depth in it; a track's id is its path relative to ``root``, with ``/``. Hidden files
-    and folders are passed over, macOS's ``._*`` among them. A file that does not decode is named in one
-    warning, left out, and kept in :attr:`missing`.
+    The name of each sub-folder of ``root`` is a label; labels are sorted. Audio files are searched at any depth. A
+    track's id is its path relative to ``root``, with ``/``. Hidden files and folders, such as macOS's ``._*``, are
+    ignored. Files that cannot be decoded are left out, named in one warning, and listed in :attr:`missing`.
 
     Args:
         root: The folder.
-        groups: A CSV file with the columns ``track`` (an id) and ``group`` (such as the artist, which a split
-            keeps on one side). A track without a row, or with an empty group, has none.
+        groups: CSV file with the columns ``track`` (an id) and ``group`` (such as the artist). Splits keep the tracks
+            of a group together. A track without a row or with an empty group has no group.
 
     Raises:
-        DatasetError: ``root`` is no folder, has fewer than two genres or a genre without a usable file; or
-            ``groups`` cannot be read, lacks a column, or has an unknown track or one track twice.
+        DatasetError: ``root`` is not a folder, or has fewer than two genres or a genre without a decodable file; or
+            ``groups`` cannot be read, lacks a column, has an unknown track, or repeats a track.
 
     Example:
         >>> import numpy as np, soundfile, tempfile
@@ -57,45 +56,48 @@ class AudioFolder(TrackDataset):
                 label = track_id.partition("/")[0]
                 tracks.append(Track(track_id, path, label, group_of.get(track_id), found))
         labels = sorted({track_id.partition("/")[0] for track_id in files})
-        silent = sorted(set(labels) - {track.label for track in tracks})
-        if silent:
-            raise DatasetError(f"{folder}: no file of {abbreviated(silent)} decodes ({missing[0].reason}).")
+        empty = sorted(set(labels) - {track.label for track in tracks})
+        if empty:
+            raise DatasetError(f"{folder}: no file of {abbreviated(empty)} can be decoded ({missing[0].reason}).")
         super().__init__(tracks, labels=labels, name=folder.resolve().name, missing=missing)
         warn_missing(str(folder), missing, expected=len(files))
 
 
 def _find_files(root: Path) -> dict[str, Path]:
-    """Track id to file, sorted by genre, then by path."""
+    """Maps track ids to files, sorted by genre and path."""
     if not root.is_dir():
-        raise DatasetError(f"{root} is not a folder: give a folder with one sub-folder a genre.")
+        raise DatasetError(f"{root} is not a folder: give a folder with one sub-folder per genre.")
     genres = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(genres) < 2:
         names = ", ".join(path.name for path in genres) or "none"
-        raise DatasetError(f"{root} needs at least two sub-folders, one a genre; found: {names}.")
+        raise DatasetError(f"{root} needs at least two sub-folders, one per genre; found: {names}.")
     files: dict[str, Path] = {}
     for genre in genres:
         found = audio_files(genre)
         if not found:
-            raise DatasetError(f"{genre} holds no audio file ({', '.join(sorted(SUFFIXES))}): fill or remove it.")
+            raise DatasetError(f"{genre} holds no audio file ({', '.join(sorted(SUFFIXES))}): add one, or remove it.")
         files.update((path.relative_to(root).as_posix(), path) for path in found)
     return files
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """Returns the audio files of a folder at any depth, sorted; hidden files and folders are passed over.
+    """Lists the audio files of a folder at any depth, sorted; hidden files and folders are ignored.
 
     Raises:
         DatasetError: The folder, or one in it, cannot be read.
     """
 
-    def refuse(error: OSError) -> None:
-        raise DatasetError(f"The folder '{error.filename}' cannot be read ({error.strerror}): allow it, or move it.")
+    def fail(error: OSError) -> None:
+        raise DatasetError(
+            f"The folder '{error.filename}' cannot be read ({error.strerror}): check its permissions, or move it."
+        )
 
     found: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]  # os.walk enters what is left here
+    for directory, subdirectories, names in os.walk(folder, onerror=fail):
+        # os.walk descends into the directories that remain in this list.
+        subdirectories[:] = [name for name in subdirectories if not name.startswith(".")]
         found += [
-            Path(place, name)
+            Path(directory, name)
             for name in names
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
         ]
@@ -111,7 +113,7 @@ def _read_groups(path: Path, *, known: dict[str, Path]) -> dict[str, str]:
         raise DatasetError(f"The group file {path} cannot be read: {error}.") from error
     ids = [row.get("track") for row in rows]
     if not rows or None in ids or any(row.get("group") is None for row in rows):
-        raise DatasetError(f"The group file {path} needs the header 'track,group' and both values in each row.")
+        raise DatasetError(f"The group file {path} needs the header 'track,group', and both values in each row.")
     for row in rows:
         track_id, group = row["track"], row["group"].strip()
         if track_id in groups:
@@ -120,7 +122,7 @@ def _read_groups(path: Path, *, known: dict[str, Path]) -> dict[str, str]:
     unknown = [track_id for track_id in groups if track_id not in known]
     if unknown:
         raise DatasetError(
-            f"The group file {path} names tracks that are not there: {abbreviated(unknown)}. "
-            f"A track is named by its path in the folder, such as {next(iter(known))!r}."
+            f"The group file {path} names tracks that do not exist: {abbreviated(unknown)}. "
+            f"Use the path within the folder, such as {next(iter(known))!r}."
         )
     return {track_id: group for track_id, group in groups.items() if group}

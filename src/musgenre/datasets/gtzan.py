@@ -1,8 +1,8 @@
-"""GTZAN: 1,000 excerpts of 30 s in ten genres (Tzanetakis and Cook 2002), under splits that can be trusted.
+"""GTZAN: 1,000 excerpts of 30 s in ten genres (Tzanetakis and Cook 2002), with splits by artist.
 
-The tracks of one artist sit together in GTZAN, and some recordings occur twice: a split drawn at random
-measures the artist as much as the genre. The tables come from Kereliuk, Sturm and Larsen 2015 and from
-Foleiss and Tavares 2020; ``data/README.md`` says where each column comes from and what is known to be wrong.
+GTZAN has several tracks of many artists, and repeats some recordings. Random splits therefore overestimate accuracy.
+The splits are those of Kereliuk, Sturm and Larsen 2015 and of Foleiss and Tavares 2020; ``data/README.md`` documents
+the source of each column of the table and its known errors.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ SPLITS = {
     "artist-folds": ("train", "test", "all"),
     "all": ("all",),
 }
-"""The splits of each scheme; the first is the default."""
+"""The splits of each scheme; the first one is the default."""
 
 _FOLDS = (1, 2, 3)
 _LAYOUTS = (".", "genres", "genres_original", "Data/genres_original")
-_SUFFIXES = (".wav", ".au", ".flac")  # of one track in several formats the first is taken
+_SUFFIXES = (".wav", ".au", ".flac")  # by preference, if a track exists in several formats
 
 
 class GTZAN(TrackDataset):
-    """The tracks of one split of GTZAN.
+    """Dataset of the tracks of one split of GTZAN.
 
-    A file is ``blues/blues.00000.wav`` (or ``.au``, ``.flac``). A track that is missing or does not decode
-    (``jazz.00054`` in the Kaggle copy) is named in one warning, left out, and kept in :attr:`missing`.
+    Files are named ``blues/blues.00000.wav`` (or ``.au``, ``.flac``). Tracks that are missing or cannot be decoded
+    (``jazz.00054`` in the Kaggle copy) are left out, named in one warning, and listed in :attr:`missing`.
 
     Args:
         root: The folder that holds the ten genre folders, directly or in ``genres/``, ``genres_original/`` or
             ``Data/genres_original/``.
-        split: Part of the scheme: ``"train"``, ``"valid"`` or ``"test"`` of ``"fault-filtered"``; ``"train"`` or
-            ``"test"`` of ``"artist-folds"``; ``"all"``, of every scheme, takes all of its tracks together.
-            ``None`` is ``"train"``, and ``"all"`` under the scheme ``"all"``.
-        scheme: ``"fault-filtered"``: 443, 197 and 290 tracks without repetitions, artists kept apart but for one
-            (group 138 is in ``"train"`` and ``"test"`` as published; Kereliuk, Sturm and Larsen 2015).
-            ``"artist-folds"``: three folds, artists kept apart, tracks without a known artist left out (Foleiss
-            and Tavares 2020). ``"all"``: all 1,000 tracks.
-        fold: Which of the three artist folds is the test set, 1 to 3; the other two are for training.
+        split: ``"train"``, ``"valid"`` or ``"test"`` for ``"fault-filtered"``; ``"train"`` or ``"test"`` for
+            ``"artist-folds"``; ``"all"`` for all tracks of any scheme. By default ``"train"``, and ``"all"`` for the
+            scheme ``"all"``.
+        scheme: ``"fault-filtered"``: 443, 197 and 290 tracks without repetitions; no artist is in two splits, except
+            group 138, which is in ``"train"`` and ``"test"`` as published (Kereliuk, Sturm and Larsen 2015).
+            ``"artist-folds"``: three folds without a common artist; tracks without a known artist are left out
+            (Foleiss and Tavares 2020). ``"all"``: all 1,000 tracks.
+        fold: The artist fold that is the test set, 1 to 3; the other two are the training set.
 
     Raises:
-        ParameterError: The scheme, split or fold does not exist, or do not go together.
-        DatasetError: ``root`` is no folder, or none of the split's tracks is in it.
+        ParameterError: The scheme, split or fold does not exist, or the combination is invalid.
+        DatasetError: ``root`` is not a folder, or holds no track of the split.
 
     Example::
 
@@ -71,83 +71,85 @@ class GTZAN(TrackDataset):
         scheme: str = "fault-filtered",
         fold: int = 1,
     ) -> None:
-        split = _checked_split(split, scheme=scheme, fold=fold)
-        facts = [fact for fact in _read_facts() if fact.in_split(split, scheme=scheme, fold=fold)]
+        split = _check_split(split, scheme=scheme, fold=fold)
+        rows = [row for row in _read_table() if row.in_split(split, scheme=scheme, fold=fold)]
         files = _find_files(Path(root).expanduser())
         tracks: list[Track] = []
         missing: list[MissingTrack] = []
-        for fact in facts:
-            found = probe(files[fact.id]) if fact.id in files else "no file"
+        for row in rows:
+            found = probe(files[row.id]) if row.id in files else "no file"
             if isinstance(found, str):
-                missing.append(MissingTrack(fact.id, found))
+                missing.append(MissingTrack(row.id, found))
             else:
-                tracks.append(Track(fact.id, files[fact.id], fact.genre, fact.group, found, fact.fault))
+                tracks.append(Track(row.id, files[row.id], row.genre, row.group, found, row.fault))
         if not tracks:
-            raise DatasetError(f"{root} holds none of the {len(facts)} tracks of {scheme!r}, {split!r}.")
-        words = {"all": split, "artist-folds": f"{split}, {scheme}, fold {fold}"}.get(scheme, f"{split}, {scheme}")
-        super().__init__(tracks, labels=GENRES, name="GTZAN", split=words, missing=missing)
-        self._facts = facts
-        warn_missing(repr(self), missing, expected=len(facts))
+            raise DatasetError(f"{root} holds none of the {len(rows)} tracks of {scheme!r}, {split!r}.")
+        name = {"all": split, "artist-folds": f"{split}, {scheme}, fold {fold}"}.get(scheme, f"{split}, {scheme}")
+        super().__init__(tracks, labels=GENRES, name="GTZAN", split=name, missing=missing)
+        self._rows = rows
+        warn_missing(repr(self), missing, expected=len(rows))
 
     @staticmethod
     def download(
         root: str | os.PathLike[str], *, url: str | None = None, checksum: str | None = None, progress: bool = True
     ) -> Path:
-        """Downloads GTZAN (an archive of 1.2 GB, 2.5 GB of room while it is unpacked) to ``root/genres``.
+        """Downloads GTZAN to ``root/genres``. The archive has 1.2 GB; unpacking it takes 2.5 GB of disk space.
 
-        The known addresses, Hugging Face's copy and its makers' server, are tried in turn, and what they give is
-        compared with known checksums. A second call goes on where one was cut off, and does nothing where ``root``
-        holds GTZAN's tracks already.
+        The copy on Hugging Face and the authors' server are tried in turn, and the archive is verified by its known
+        checksum. An interrupted download is resumed by the next call. If ``root`` already holds GTZAN's tracks,
+        nothing is downloaded.
 
         Args:
-            root: A folder; made if need be.
-            url: The address of another copy, a tar archive with the folder ``genres`` in it.
-            checksum: Of that copy, as ``"sha256:<digits>"`` or ``"md5:<digits>"``; without one, nothing is compared.
-            progress: Whether a bar is drawn on the standard error stream, if that is a terminal.
+            root: A folder, which is created if necessary.
+            url: URL of another copy, a tar archive that holds the folder ``genres``.
+            checksum: Checksum of that copy, ``"sha256:<digits>"`` or ``"md5:<digits>"``; by default it is not verified.
+            progress: Whether to show a progress bar on the standard error stream, if that is a terminal.
 
         Returns:
-            ``root``, for the class.
+            ``root``, as a path to pass to the class.
 
         Raises:
-            ParameterError: ``checksum`` without ``url``: those of the known addresses are known.
-            DatasetError: No address gives the archive or the right one, or it cannot be unpacked or written.
+            ParameterError: ``checksum`` is given without ``url``.
+            DatasetError: The archive cannot be downloaded from any URL, or cannot be verified, unpacked or written.
         """
         from musgenre.datasets.gtzan_archive import fetch
 
         if checksum is not None and url is None:
-            raise ParameterError("checksum is that of the archive at url: give both, or neither.")
+            raise ParameterError("checksum belongs to the archive at url: give both, or neither.")
         folder = Path(root).expanduser()
         if not any((folder / layout / GENRES[0]).is_dir() for layout in _LAYOUTS):
             fetch(folder, url=url, checksum=checksum, progress=progress)
         return folder
 
     def verify(self) -> VerifyReport:
-        """Compares each WAV file's size and SHA-256 with those of the Kaggle copy; reads every file once."""
+        """Compares the size and SHA-256 of each WAV file with those of the Kaggle copy; reads every file once."""
         paths = {track.id: track.path for track in self.tracks}
-        compared = {fact.id: fact.compare(paths[fact.id]) for fact in self._facts if fact.id in paths}
+        states = {row.id: row.compare(paths[row.id]) for row in self._rows if row.id in paths}
 
-        def having(state: str) -> tuple[str, ...]:
-            return tuple(track_id for track_id, found in compared.items() if found == state)
+        def ids_with(state: str) -> tuple[str, ...]:
+            return tuple(track_id for track_id, found in states.items() if found == state)
 
         return VerifyReport(
-            intact=having("intact"),
-            wrong_size=having("wrong size"),
-            wrong_checksum=having("wrong checksum"),
-            unchecked=tuple(MissingTrack(key, why) for key, why in compared.items() if why.startswith("no checksum")),
+            intact=ids_with("intact"),
+            wrong_size=ids_with("wrong size"),
+            wrong_checksum=ids_with("wrong checksum"),
+            unchecked=tuple(
+                MissingTrack(key, state) for key, state in states.items() if state.startswith("no checksum")
+            ),
             missing=self.missing,
         )
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What :meth:`GTZAN.verify` found; each track of the split stands in one of the five.
+    """Result of :meth:`GTZAN.verify`. Each track of the split is listed in one of the five attributes.
 
     Attributes:
-        intact: Ids of the tracks whose file is the Kaggle copy's, byte for byte.
-        wrong_size: Ids of the tracks whose file has another size.
-        wrong_checksum: Ids of the tracks whose file has the right size and another SHA-256.
-        unchecked: Tracks that are there but cannot be checked, with the reason.
-        missing: Tracks that are missing or do not decode, with the reason.
+        intact: Ids of the tracks whose file equals that of the Kaggle copy.
+        wrong_size: Ids of the tracks whose file has a different size.
+        wrong_checksum: Ids of the tracks whose file has the same size and a different SHA-256.
+        unchecked: Tracks without a known checksum, with the reason.
+        missing: Tracks that are missing or cannot be decoded, with the reason.
 
     Example:
         >>> report = VerifyReport(("pop.00001",), (), ("pop.00002",), (), ())
@@ -169,7 +171,7 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """True if no track is missing and no file differs; a file that cannot be checked does not count."""
+        """Whether no track is missing and no file differs. Unchecked tracks are ignored."""
         return not (self.wrong_size or self.wrong_checksum or self.missing)
 
     def __str__(self) -> str:
@@ -184,8 +186,8 @@ class VerifyReport:
 
 
 @dataclass(frozen=True)
-class _Fact:
-    """One row of the table."""
+class _Row:
+    """One row of the table ``data/gtzan.csv``."""
 
     id: str
     group: str | None
@@ -200,12 +202,12 @@ class _Fact:
         return self.id.partition(".")[0]
 
     def in_split(self, split: str, *, scheme: str, fold: int) -> bool:
-        own: str | None = "all"
+        actual: str | None = "all"
         if scheme == "fault-filtered":
-            own = self.fault_filtered_split
+            actual = self.fault_filtered_split
         elif scheme == "artist-folds":
-            own = None if self.artist_fold is None else "test" if self.artist_fold == fold else "train"
-        return own is not None and split in (own, "all")
+            actual = None if self.artist_fold is None else "test" if self.artist_fold == fold else "train"
+        return actual is not None and split in (actual, "all")
 
     def compare(self, path: Path) -> str:
         if path.suffix != ".wav":
@@ -218,11 +220,11 @@ class _Fact:
         return "intact" if digest == self.wav_sha256 else "wrong checksum"
 
 
-def _read_facts() -> list[_Fact]:
+def _read_table() -> list[_Row]:
     table = importlib.resources.files("musgenre.datasets").joinpath("data", "gtzan.csv")
     rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
     return [
-        _Fact(
+        _Row(
             id=row["track_id"],
             group=row["artist_group"] or None,
             artist_fold=int(row["artist_fold"]) if row["artist_fold"] else None,
@@ -235,24 +237,24 @@ def _read_facts() -> list[_Fact]:
     ]
 
 
-def _checked_split(split: str | None, *, scheme: str, fold: int) -> str:
+def _check_split(split: str | None, *, scheme: str, fold: int) -> str:
     if scheme not in SPLITS:
-        raise ParameterError(f"There is no scheme {scheme!r}; the schemes are {', '.join(SPLITS)}.")
+        raise ParameterError(f"Unknown scheme {scheme!r}; the schemes are {', '.join(SPLITS)}.")
     if split is not None and split not in SPLITS[scheme]:
         raise ParameterError(f"The scheme {scheme!r} has no split {split!r}, only {', '.join(SPLITS[scheme])}.")
     folds = _FOLDS if scheme == "artist-folds" else (1,)
     if fold not in folds:
-        raise ParameterError(f"fold must be 1, 2 or 3, and 1 outside the scheme 'artist-folds', not {fold!r}.")
+        raise ParameterError(f"fold must be 1, 2 or 3 (only 1 outside the scheme 'artist-folds'), not {fold!r}.")
     return split or SPLITS[scheme][0]
 
 
 def _find_files(root: Path) -> dict[str, Path]:
-    """Track id to file, from the first layout that holds any."""
+    """Maps track ids to files, from the first layout that holds any."""
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder: give the folder that holds GTZAN's ten genre folders.")
     folders = [root / layout for layout in _LAYOUTS]
     for folder in folders:
-        # The worst suffix first, so that the best one is what stays.
+        # In reverse order of preference, because later entries of the dict replace earlier ones.
         files = {
             path.stem: path
             for suffix in reversed(_SUFFIXES)
@@ -261,9 +263,12 @@ def _find_files(root: Path) -> dict[str, Path]:
         }
         if files:
             return files
-    looked = ", ".join(str(folder / "blues") for folder in folders)
-    raise DatasetError(f"No GTZAN track such as blues.00000.wav (or .au, .flac) in {looked}, or its nine neighbours.")
+    searched = ", ".join(str(folder / "blues") for folder in folders)
+    raise DatasetError(
+        f"No GTZAN track such as blues.00000.wav (or .au, .flac) was found in {searched}, or in the other genres' "
+        "folders."
+    )
 
 
-def _line(what: str, names: Sequence[str]) -> str:
-    return f"{what}: {len(names)}" + (f" ({abbreviated(names)})" if names else "")
+def _line(state: str, names: Sequence[str]) -> str:
+    return f"{state}: {len(names)}" + (f" ({abbreviated(names)})" if names else "")

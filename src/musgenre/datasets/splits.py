@@ -1,7 +1,7 @@
-"""Splits of tracks that keep every group on one side.
+"""Splits of tracks by group, and detection of leakage between two sides of a split.
 
-Where an artist is known, all of the artist's tracks go to one side; a track without a group moves alone.
-Windows are cut afterwards, so no track is on both sides either.
+All tracks of a group, such as an artist, are on the same side; a track without a group is a group by itself. Windows
+are cut after the split, so no track is on both sides either.
 """
 
 from __future__ import annotations
@@ -20,99 +20,99 @@ from musgenre.datasets.duplicates import same_recordings
 
 
 def holdout(dataset: TrackDataset, *, fraction: float = 0.2, seed: int = 0) -> tuple[TrackDataset, TrackDataset]:
-    """Divides a dataset in two, with every genre on both sides.
+    """Splits a dataset into a training set and a held-out set, with every genre in both.
 
-    The second side is the most evenly mixed of n stratified folds, with n nearest to ``1 / fraction``. Where a
-    genre has so few groups that no fold holds every genre, n falls until one does, and the second side is larger.
+    The held-out set is the best balanced of n stratified folds, where n is ``1 / fraction`` rounded. If some genre has
+    too few groups for any fold to hold every genre, n is reduced, and the held-out set is larger.
 
     Args:
         dataset: The tracks.
-        fraction: Wished share of the second side, in (0, 0.5].
-        seed: Seed of the folds' shuffle.
+        fraction: Approximate fraction of held-out tracks, in (0, 0.5].
+        seed: Seed for shuffling the groups.
 
     Returns:
-        The larger side, to train on, and the smaller one, to validate on.
+        The training set and the held-out set.
 
     Raises:
         ParameterError: ``fraction`` is out of range.
-        DatasetError: A genre has too few tracks or groups to be on both sides; it is named.
+        DatasetError: A genre, which is named, has too few tracks or groups to be in both sets.
     """
     if not 0 < fraction <= 0.5:
         raise ParameterError(f"fraction must lie in (0, 0.5], not {fraction!r}.")
-    for folds in range(min(round(1 / fraction), _most_folds(dataset)), 1, -1):
+    for folds in range(min(round(1 / fraction), _max_folds(dataset)), 1, -1):
         pairs = _fold_indices(dataset, folds=folds, seed=seed)
-        whole = [pair for pair in pairs if not _absent(dataset, pair[0]) and not _absent(dataset, pair[1])]
-        if whole:
-            train, valid = min(whole, key=lambda pair: _imbalance(dataset, pair[1], share=1 / folds))
-            return _take(dataset, train), _take(dataset, valid)
-    raise DatasetError(f"{dataset.name}: found no split with every genre on both sides and no group on both.")
+        complete = [pair for pair in pairs if not any(_absent_labels(dataset, indices) for indices in pair)]
+        if complete:
+            train, valid = min(complete, key=lambda pair: _imbalance(dataset, pair[1], fraction=1 / folds))
+            return _subset(dataset, train), _subset(dataset, valid)
+    raise DatasetError(f"{dataset.name}: found no split with every genre on both sides and no group on both sides.")
 
 
 def group_folds(
     dataset: TrackDataset, *, folds: int = 5, seed: int = 0, groups: Literal["artist"] | None = "artist"
 ) -> list[tuple[TrackDataset, TrackDataset]]:
-    """Divides a dataset for cross-validation: each track is in the test set of exactly one fold.
+    """Splits a dataset for cross-validation. Each track is in the test set of exactly one fold.
 
-    The folds are those of scikit-learn's ``StratifiedGroupKFold``, shuffled. A genre with fewer groups than
-    there are folds is absent from some test sets, never from a training set.
+    The folds are those of scikit-learn's ``StratifiedGroupKFold``, shuffled. A genre with fewer groups than folds is
+    absent from some test sets, but never from a training set.
 
     Args:
         dataset: The tracks.
-        folds: How many, at least 2.
-        seed: Seed of the shuffle.
-        groups: ``"artist"`` keeps every group on one side. ``None`` divides tracks whatever their group, to see
-            how much that flatters; :func:`check_split` refuses what comes of it.
+        folds: Number of folds, at least 2.
+        seed: Seed for shuffling the groups.
+        groups: ``"artist"`` keeps the tracks of every group together. ``None`` ignores groups, for measuring how much
+            that overestimates accuracy; :func:`check_split` raises an error for such folds.
 
     Returns:
-        A pair of training and test set a fold.
+        A training set and a test set for each fold.
 
     Raises:
-        ParameterError: ``folds`` is below 2, or ``groups`` is none of these.
-        DatasetError: There are fewer groups than folds, or a genre would be absent from a training set; it is named.
+        ParameterError: ``folds`` is below 2, or ``groups`` is invalid.
+        DatasetError: There are fewer groups than folds, or a genre, which is named, would be absent from a training
+            set.
     """
     if folds < 2:
         raise ParameterError(f"folds must be at least 2, not {folds!r}.")
     if groups not in ("artist", None):
         raise ParameterError(f"groups must be 'artist' or None, not {groups!r}.")
-    divided = dataset if groups else _without_groups(dataset)
-    most = _most_folds(divided)
-    if folds > most:
-        raise DatasetError(f"{dataset.name} has tracks or groups for at most {most} folds, not for {folds}.")
-    pairs = _fold_indices(divided, folds=folds, seed=seed)
-    absent = sorted(set().union(*(_absent(dataset, train) for train, _ in pairs)))
+    grouped = dataset if groups else _without_groups(dataset)
+    max_folds = _max_folds(grouped)
+    if folds > max_folds:
+        raise DatasetError(f"{dataset.name} has tracks or groups for at most {max_folds} folds, not for {folds}.")
+    pairs = _fold_indices(grouped, folds=folds, seed=seed)
+    absent = sorted(set().union(*(_absent_labels(dataset, train) for train, _ in pairs)))
     if absent:
         raise DatasetError(
             f"{dataset.name}: {abbreviated(absent)} would be absent from a training set: too few groups."
         )
-    return [(_take(dataset, train), _take(dataset, test)) for train, test in pairs]
+    return [(_subset(dataset, train), _subset(dataset, test)) for train, test in pairs]
 
 
 def check_split(train: TrackDataset, test: TrackDataset, *, allow_leakage: bool = False) -> str | None:
-    """Makes sure that what a model is measured on has nothing of what it was trained on.
+    """Checks that a training set and a test set have no track, file, group or recording in common.
 
-    Looked for are, in this order, the same track, the same file, the same group (artist), and the same recording in
-    two files: of equal bytes, or of other bytes (WAV and FLAC, other tags) that decode to equal samples. The MP3 of a
-    WAV is not found. A file that cannot be read is passed over; what reads it next says so.
+    They are checked in this order. Recordings are the same if their files have equal bytes, or decode to equal samples
+    (WAV and FLAC, or other tags). The MP3 of a WAV is not detected. Files that cannot be read are skipped.
 
     Args:
-        train: What the model was trained on.
-        test: What it is measured on.
-        allow_leakage: Whether what is on both sides is returned instead of raised.
+        train: The training set.
+        test: The test set.
+        allow_leakage: Whether to return a description of the overlap instead of raising an error.
 
     Returns:
-        ``None`` for a clean split, else what is on both sides; of several kinds, the first.
+        ``None`` if there is no overlap; otherwise a description of the first kind of overlap found.
 
     Raises:
-        DatasetError: Something is on both sides, and is named; or the labels differ.
+        DatasetError: The sets overlap and ``allow_leakage`` is false, or their labels differ.
 
     Example:
         >>> from pathlib import Path
-        >>> song = Track("song", Path("song.wav"), "rock", group=None, duration_seconds=30.0)
-        >>> data = TrackDataset([song], labels=["jazz", "rock"], name="mine")
+        >>> track = Track("song", Path("song.wav"), "rock", group=None, duration_seconds=30.0)
+        >>> data = TrackDataset([track], labels=["jazz", "rock"], name="mine")
         >>> check_split(data, data)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        musgenre.core.errors.DatasetError: <mine: 1 track, 2 labels> and <mine: 1 track, 2 labels> are no clean ...
+        musgenre.core.errors.DatasetError: <mine: 1 track, 2 labels> and <mine: 1 track, 2 labels> overlap: ...
     """
     if train.labels != test.labels:
         raise DatasetError(
@@ -122,38 +122,36 @@ def check_split(train: TrackDataset, test: TrackDataset, *, allow_leakage: bool 
         "file": lambda track: str(track.path.resolve()),
         "group": lambda track: track.group,
     }
-    if train.name == test.name:  # an id means something within one dataset only
+    if train.name == test.name:  # ids are unique within a dataset only
         keys = {"track": lambda track: track.id, **keys}
-    for what, key in keys.items():
+    leak = None
+    for kind, key in keys.items():
         shared = sorted({name for name in map(key, train) if name is not None} & set(map(key, test)))
         if shared:
-            return _leak(f"{what} {abbreviated(shared)}", train, test=test, allowed=allow_leakage)
-    if copies := [f"{one} (also {other})" for one, other in same_recordings(train, test)]:
-        return _leak(f"recording {abbreviated(copies)}", train, test=test, allowed=allow_leakage)
-    return None
-
-
-def _leak(what: str, train: TrackDataset, *, test: TrackDataset, allowed: bool) -> str:
-    told = f"{what} on both sides"
-    if not allowed:
+            leak = f"{kind} {abbreviated(shared)} on both sides"
+            break
+    else:
+        if copies := [f"{one} (also {other})" for one, other in same_recordings(train, test)]:
+            leak = f"recording {abbreviated(copies)} on both sides"
+    if leak is not None and not allow_leakage:
         raise DatasetError(
-            f"{train!r} and {test!r} are no clean split: {told}. Leave it out of one side, or go on with "
-            "allow_leakage=True, which marks what is measured as leaky."
+            f"{train!r} and {test!r} overlap: {leak}. Remove it from one side, or pass allow_leakage=True, which marks "
+            "the results as leaky."
         )
-    return told
+    return leak
 
 
 def _fold_indices(dataset: TrackDataset, *, folds: int, seed: int) -> list[tuple[list[int], list[int]]]:
     from sklearn.model_selection import StratifiedGroupKFold
 
-    # Groups are renumbered in a random order here, by scikit-learn's own rule for shuffle=True, because its shuffle
-    # took one group's tracks for another's before version 1.8. So the folds are the same with every version.
+    # Groups are renumbered in random order here, in the same way as by scikit-learn's shuffle=True, which mixed up
+    # groups before version 1.8. The folds are therefore the same with every version.
     _, codes = np.unique(_groups(dataset), return_inverse=True)
     order = np.arange(codes.max() + 1)
     np.random.RandomState(seed).shuffle(order)
     splitter = StratifiedGroupKFold(folds)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # on a genre with fewer tracks than folds: judged by the caller
+        warnings.simplefilter("ignore", UserWarning)  # on a genre with fewer tracks than folds, which the callers check
         pairs = list(splitter.split(dataset.tracks, dataset.label_indices(), np.argsort(order)[codes]))
     return [(train.tolist(), test.tolist()) for train, test in pairs]
 
@@ -162,32 +160,34 @@ def _without_groups(dataset: TrackDataset) -> TrackDataset:
     return TrackDataset([replace(track, group=None) for track in dataset], labels=dataset.labels, name=dataset.name)
 
 
-def _take(dataset: TrackDataset, indices: list[int]) -> TrackDataset:
+def _subset(dataset: TrackDataset, indices: list[int]) -> TrackDataset:
     return dataset.select(dataset[index].id for index in indices)
 
 
 def _groups(dataset: TrackDataset) -> list[str]:
-    # The prefixes keep a group apart from a track of the same name.
+    # The prefixes distinguish a group from a track of the same name.
     return [f"track {track.id}" if track.group is None else f"group {track.group}" for track in dataset]
 
 
-def _absent(dataset: TrackDataset, indices: list[int]) -> set[str]:
+def _absent_labels(dataset: TrackDataset, indices: list[int]) -> set[str]:
     return set(dataset.labels) - {dataset[index].label for index in indices}
 
 
-def _imbalance(dataset: TrackDataset, indices: list[int], *, share: float) -> float:
-    taken = Counter(dataset[index].label for index in indices)
-    return sum(abs(taken[label] / count - share) for label, count in dataset.counts().items())
+def _imbalance(dataset: TrackDataset, indices: list[int], *, fraction: float) -> float:
+    selected = Counter(dataset[index].label for index in indices)
+    return sum(abs(selected[label] / count - fraction) for label, count in dataset.counts().items())
 
 
-def _most_folds(dataset: TrackDataset) -> int:
-    """The most folds that can be made; at least two, or an error that names the genres in the way."""
+def _max_folds(dataset: TrackDataset) -> int:
+    """Returns the largest possible number of folds, at least 2; raises an error that names genres with one group."""
     groups = _groups(dataset)
-    held = {label: {groups[i] for i, track in enumerate(dataset) if track.label == label} for label in dataset.labels}
-    few = [f"{label} ({len(names)})" for label, names in held.items() if len(names) < 2]
+    by_label: dict[str, set[str]] = {label: set() for label in dataset.labels}
+    for group, track in zip(groups, dataset, strict=True):
+        by_label[track.label].add(group)
+    few = [f"{label} ({len(names)})" for label, names in by_label.items() if len(names) < 2]
     if few:
         raise DatasetError(
-            f"{dataset.name}: every genre needs tracks of at least two groups to be split; too few groups: "
-            f"{abbreviated(few)}. A track without a group counts as one of its own."
+            f"{dataset.name}: a split needs tracks of at least two groups in every genre; too few groups: "
+            f"{abbreviated(few)}. A track without a group counts as one group."
         )
     return min(len(set(groups)), max(dataset.counts().values()))

@@ -1,7 +1,7 @@
-"""Windows of tracks, as PyTorch datasets; the split has been made before they are cut.
+"""Windows of tracks as PyTorch datasets, cut after the split.
 
-Training draws windows at random (:class:`RandomWindows`); validation takes every window by the rule
-of prediction (:class:`GridWindows`).
+Training uses random windows (:class:`RandomWindows`); validation uses the same windows as prediction
+(:class:`GridWindows`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from musgenre.datasets.base import TrackDataset
 
 
 class TrackWindows(Dataset[tuple[torch.Tensor, int, int]], abc.ABC):
-    """What both kinds of windows share: ``(waveform, label index, track index)``.
+    """Base class of datasets of windows, with items ``(waveform, label index, track index)``.
 
-    Only the window is decoded, by seeking. A track shorter than a window is repeated to fill it.
+    Only the window is decoded, by seeking. A track shorter than a window is repeated to the window's length.
 
     Args:
         dataset: The tracks.
-        audio: Rate, window and hop.
+        audio: Sample rate, window and hop.
 
     Attributes:
         labels: The label index of each track.
-        seed: What random places are drawn from.
+        seed: Seed for random windows.
 
     Shape:
         - waveform: ``(samples,)``, float32, with ``samples = audio.window_samples``.
@@ -41,23 +41,23 @@ class TrackWindows(Dataset[tuple[torch.Tensor, int, int]], abc.ABC):
         self.audio = audio
         self.seed = 0
         self.labels = dataset.label_indices()
-        # In shared memory, so that workers that outlive an epoch see the next one.
+        # In shared memory, so that persistent workers see the next epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the places of one epoch; call it before the loader's iterator is made."""
+        """Selects the windows of an epoch; call it before creating the loader's iterator."""
         self._epoch.fill_(epoch)
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
 
     @abc.abstractmethod
-    def place(self, index: int, *, epoch: int = 0) -> tuple[int, float]:
+    def locate(self, index: int, *, epoch: int = 0) -> tuple[int, float]:
         """Returns a window's track index and its start in seconds; decodes nothing."""
 
     def waveform(self, index: int, *, epoch: int = 0) -> torch.Tensor:
-        """Returns the samples of a window as they are in one epoch."""
-        return self._read(*self.place(index, epoch=epoch))
+        """Returns the samples of a window in an epoch."""
+        return self._read(*self.locate(index, epoch=epoch))
 
     def _read(self, number: int, start_seconds: float) -> torch.Tensor:
         spec = self.audio
@@ -70,20 +70,20 @@ class TrackWindows(Dataset[tuple[torch.Tensor, int, int]], abc.ABC):
         return torch.from_numpy(tile(samples, spec.window_samples))
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int, int]:
-        index = range(len(self))[index]  # refuses what is out of range, and counts -1 from the end
-        number, start = self.place(index, epoch=int(self._epoch))
+        index = range(len(self))[index]  # checks the range, and converts negative indices
+        number, start = self.locate(index, epoch=int(self._epoch))
         return self._read(number, start), self.labels[number], number
 
 
 class RandomWindows(TrackWindows):
-    """Windows at random places, drawn afresh each epoch.
+    """Windows with random starts, which differ between epochs.
 
-    A place depends on the seed, the epoch and the index alone, so the number of workers changes nothing.
+    A start depends on the seed, the epoch and the index only, and thus not on the number of workers.
 
     Args:
         dataset: The tracks.
-        audio: Rate and window; its hop is not used.
-        windows_per_track: How often each track occurs in an epoch, at least 1.
+        audio: Sample rate and window; the hop is not used.
+        windows_per_track: Number of windows of each track in an epoch, at least 1.
         seed: At least 0.
 
     Raises:
@@ -102,7 +102,7 @@ class RandomWindows(TrackWindows):
     def __len__(self) -> int:
         return len(self.dataset) * self.windows_per_track
 
-    def place(self, index: int, *, epoch: int = 0) -> tuple[int, float]:
+    def locate(self, index: int, *, epoch: int = 0) -> tuple[int, float]:
         """Returns a window's track index and its start in seconds; decodes nothing."""
         number = index % len(self.dataset)
         latest = max(0.0, self.dataset[number].duration_seconds - self.audio.window_seconds)
@@ -110,13 +110,13 @@ class RandomWindows(TrackWindows):
 
 
 class GridWindows(TrackWindows):
-    """Every window of every track, the same in every epoch.
+    """All windows of all tracks, the same in every epoch.
 
-    The windows are those of prediction: one every hop, and a last one that ends with the track.
+    The windows are those of prediction: one per hop, and a last one that ends at the end of the track.
 
     Args:
         dataset: The tracks.
-        audio: Rate, window and hop.
+        audio: Sample rate, window and hop.
     """
 
     def __init__(self, dataset: TrackDataset, *, audio: AudioSpec) -> None:
@@ -130,13 +130,13 @@ class GridWindows(TrackWindows):
     def __len__(self) -> int:
         return len(self._places)
 
-    def place(self, index: int, *, epoch: int = 0) -> tuple[int, float]:
+    def locate(self, index: int, *, epoch: int = 0) -> tuple[int, float]:
         """Returns a window's track index and its start in seconds; decodes nothing."""
         return self._places[index]
 
 
 def _grid(duration_seconds: float, spec: AudioSpec) -> list[int]:
-    samples = math.floor(duration_seconds * spec.sample_rate + 0.5)  # halves go up, as with soxr
+    samples = math.floor(duration_seconds * spec.sample_rate + 0.5)  # halves are rounded up, as in soxr
     last = max(0, samples - spec.window_samples)
     starts = list(range(0, last + 1, spec.hop_samples))
     return starts if starts[-1] == last else [*starts, last]

@@ -1,7 +1,8 @@
 """Evaluation of classifiers: reports, cross-validation and comparison.
 
 - :func:`evaluate` evaluates a classifier on a dataset; :class:`EvaluationReport` holds all scores and predictions.
-- :func:`cross_validate` trains and evaluates a :class:`Recipe` on folds that keep the tracks of an artist together.
+- :func:`cross_validate` trains and evaluates a :class:`~musgenre.training.recipes.Recipe` on folds that keep the tracks
+  of an artist together.
 - :func:`compare` tests whether two reports on the same tracks differ significantly.
 """
 

@@ -5,7 +5,6 @@ from .cross_validation_report import CrossValidationReport as CrossValidationRep
 from .cross_validation_report import FoldScores as FoldScores
 from .cross_validation_report import Spread as Spread
 from .evaluator import evaluate as evaluate
-from .recipes import Recipe as Recipe
 from .report import EvaluationReport as EvaluationReport
 from .report import GenreScores as GenreScores
 from .report import Scores as Scores

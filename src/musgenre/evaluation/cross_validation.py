@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import joblib  # type: ignore[import-untyped]
 import torch
@@ -24,11 +24,11 @@ from musgenre.datasets.base import TrackDataset
 from musgenre.datasets.splits import check_split, group_folds
 from musgenre.evaluation.cross_validation_report import CrossValidationReport, summarise
 from musgenre.evaluation.evaluator import evaluate
-from musgenre.evaluation.recipes import Recipe
 from musgenre.evaluation.report import EvaluationReport, JsonReport, convert_sequences
 from musgenre.features.base import FEATURES
+from musgenre.training.config import FinetuneOptions, RunOptions
 from musgenre.training.finetune import finetune
-from musgenre.training.options import RunOptions
+from musgenre.training.recipes import Recipe
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -105,7 +105,7 @@ def cross_validate(
         raise ParameterError(f"jobs must be at least 1, or -1 for one process for each CPU, got {jobs!r}.")
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ParameterError(f"seeds must be one or more distinct non-negative integers, got {tuple(seeds)!r}.")
-    run_options: dict[str, Any] = {
+    run_options: FinetuneOptions = {
         "accelerator": accelerator,
         "devices": devices,
         "strategy": strategy,
@@ -114,7 +114,7 @@ def cross_validate(
         "callbacks": callbacks,
         "loggers": loggers,
     }
-    RunOptions(**run_options)  # validates the values before anything is trained
+    RunOptions(**cast(dict[str, Any], run_options))  # validates the values before anything is trained
     recipe = recipe or Recipe()
     path = None if directory is None else Path(directory).expanduser()
     # All splits and saved folds are validated before the first fold is trained, so that no training is lost.
@@ -165,7 +165,7 @@ class FoldRun:
     fold: int
     directory: Path | None
     leaky: bool
-    options: dict[str, Any]
+    options: FinetuneOptions
 
     def load(self) -> EvaluationReport | None:
         """Reads the report of an earlier run, or returns ``None`` if the fold is not saved.

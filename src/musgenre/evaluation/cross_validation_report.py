@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from musgenre.datasets.base import TrackDataset
-from musgenre.evaluation.recipes import Recipe
 from musgenre.evaluation.report import (
     LEAKAGE_WARNING,
     EvaluationReport,
@@ -20,6 +19,7 @@ from musgenre.evaluation.report import (
     markdown_table,
     percent,
 )
+from musgenre.training.recipes import Recipe
 
 
 @dataclass(frozen=True)

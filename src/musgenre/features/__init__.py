@@ -1,7 +1,7 @@
-"""Feature extractors: modules from audio to what a backbone sees.
+"""Feature extractors: PyTorch modules that compute the input of a backbone from audio.
 
-``FEATURES`` finds them by name, ``FeatureExtractor`` says what one is, and ``register_feature`` adds
-one's own. Names are loaded when they are first touched, so that importing this package is cheap.
+``FeatureExtractor`` defines the contract, ``FEATURES`` is the registry by name, and ``register_feature`` registers a
+custom feature. Names are loaded on first access, so that importing this package is cheap.
 """
 
 import lazy_loader

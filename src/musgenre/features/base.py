@@ -1,8 +1,9 @@
-"""What a feature extractor is, and the registry in which all of them are found."""
+"""The contract of a feature extractor, and the registry of features."""
 
 from __future__ import annotations
 
 import abc
+import pkgutil
 from collections.abc import Callable
 
 import torch
@@ -12,27 +13,29 @@ from musgenre.core.errors import ConfigError, ParameterError
 from musgenre.core.registry import F, Registry
 from musgenre.functional import check_positive
 
-JOIN = "+"
-"""What stands between the names of features that are used together, as in ``"logmel+tempogram"``."""
+SEPARATOR = "+"
+"""Separator between the names of combined features, as in ``"logmel+tempogram"``."""
+
+FLOOR_DB = 80.0
+"""Dynamic range of spectrograms below the maximum of a window, in decibels."""
 
 
 class FeatureExtractor(nn.Module, abc.ABC):
-    """Turns windows of audio into what a backbone sees; the first part of every network.
+    """Base class of features, which map windows of audio to the input of a backbone.
 
-    It is a module of the network, so that training and prediction cannot disagree about it and it
-    runs on the network's device. A subclass writes :meth:`out_shape` and :meth:`forward`.
+    A feature is part of the network: training and prediction use the same code, and it runs on the device of the
+    network. A subclass implements :meth:`out_shape` and :meth:`forward`.
 
-    A feature that is one vector a window has the shape ``(batch, 1, entries, 1)``, and says in ``names`` what its
-    entries are.
+    A feature that computes one vector per window has the shape ``(batch, 1, entries, 1)`` and sets :attr:`names`.
 
     Args:
-        sample_rate: The rate of the audio that it is given, in hertz.
+        sample_rate: Rate of the audio, in hertz.
 
     Attributes:
-        names: What each entry of a vector is, or ``None`` where the feature is no vector.
+        names: Name of each entry of a vector, or ``None`` if the feature is not a vector.
 
     Raises:
-        ParameterError: ``sample_rate`` is not a positive whole number.
+        ParameterError: ``sample_rate`` is not a positive integer.
 
     Example:
         >>> class Loudness(FeatureExtractor):
@@ -55,37 +58,38 @@ class FeatureExtractor(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def out_shape(self, samples: int) -> tuple[int, int, int]:
-        """Returns ``(channels, bins, frames)`` for windows of ``samples`` samples, without computing them."""
+        """Return ``(channels, bins, frames)`` for windows of ``samples`` samples, without computing the feature."""
 
     @abc.abstractmethod
     def forward(self, waveform: Tensor) -> Tensor:
-        """Computes the feature.
+        """Compute the feature.
 
         Args:
             waveform: Mono windows at :attr:`sample_rate`, in [-1, 1].
 
         Shape:
-            ``(batch, samples)`` to ``(batch, channels, bins, frames)``; along ``bins`` frequency rises.
+            ``(batch, samples)`` to ``(batch, channels, bins, frames)``; frequency increases along ``bins``.
         """
 
     def bins_hz(self) -> Tensor | None:
-        """Returns the frequency of each bin in hertz, or ``None`` where bins are no frequencies; for pictures.
+        """Return the centre frequency of each bin in hertz, or ``None`` if bins are not frequencies; used for plotting.
 
         Shape:
-            ``(bins,)``, not falling.
+            ``(bins,)``, non-decreasing.
         """
         return None
 
 
 def centres_hz(filterbank: Tensor, *, sample_rate: int) -> Tensor:
-    """Returns the frequency around which each filter of a bank lies, in hertz: the mean over its weights.
+    """Compute the centre frequency of each filter of a filterbank: the mean frequency over its weights.
 
     Args:
-        filterbank: Weights of the bins of a Fourier transform, from 0 Hz to half the rate.
+        filterbank: Weights of Fourier bins from 0 Hz to half the sample rate.
         sample_rate: Rate of the audio, in hertz.
 
     Shape:
-        ``(filters, bins)`` to ``(filters,)``, not falling; an empty filter has the frequency of the one below it.
+        ``(filters, bins)`` to ``(filters,)``, in hertz and non-decreasing. An empty filter has the frequency of the
+        filter below it.
 
     Example:
         >>> import torch
@@ -97,40 +101,46 @@ def centres_hz(filterbank: Tensor, *, sample_rate: int) -> Tensor:
     return ((filterbank @ hertz) / weights.where(weights > 0, 1)).cummax(dim=0).values
 
 
-class FeatureRegistry(Registry[FeatureExtractor]):
-    """A registry in which names can be joined: ``"logmel+tempogram"`` is both features as one.
+_COMBINED_FACTORY = "musgenre.features.concat:CombinedFactory"
 
-    :class:`musgenre.features.Combined` says how they go together. An option goes to each of them that has it.
+
+class FeatureRegistry(Registry[FeatureExtractor]):
+    """Registry of features that also resolves combined names such as ``"logmel+tempogram"``.
+
+    See :class:`musgenre.features.Combined`. Each option is passed to every part that has it.
     """
 
     def get(self, name: str) -> Callable[..., FeatureExtractor]:
-        """Returns the factory called ``name``, or one for features that are joined.
+        """Return the factory of a feature, or of a combination of features.
 
         Raises:
-            UnknownNameError, PluginError: As :meth:`musgenre.core.registry.Registry.get`, for each of the features.
+            UnknownNameError, PluginError: As :meth:`musgenre.core.registry.Registry.get`, for each part.
             ConfigError: A feature is named twice.
         """
-        if JOIN not in name:
+        if SEPARATOR not in name:
             return super().get(name)
-        from musgenre.features.concat import Combination
-
-        names = name.split(JOIN)
-        if len(set(names)) < len(names):
-            raise ConfigError(f"The feature {name!r} names a feature twice: name each once.")
-        return Combination({part: super(FeatureRegistry, self).get(part) for part in names})
+        parts = name.split(SEPARATOR)
+        if len(set(parts)) < len(parts):
+            raise ConfigError(f"The combined feature {name!r} contains a feature twice: list each feature once.")
+        # Like the built-ins, this factory is loaded by its name, so that the base module imports no feature.
+        make_factory: Callable[..., Callable[..., FeatureExtractor]] = pkgutil.resolve_name(_COMBINED_FACTORY)
+        return make_factory({part: super(FeatureRegistry, self).get(part) for part in parts})
 
     def register(self, name: str) -> Callable[[F], F]:
-        """Returns a decorator that registers a factory in this process.
+        """Return a decorator that registers a factory in this process.
 
         Raises:
-            ParameterError, PluginError: As :meth:`musgenre.core.registry.Registry.register`; or the name has a ``+``.
+            ParameterError, PluginError: As :meth:`musgenre.core.registry.Registry.register`, or the name contains a
+                ``+``.
         """
-        if JOIN in name:
-            raise ParameterError(f"A feature's name has no {JOIN!r}, which joins features, unlike {name!r}.")
+        if SEPARATOR in name:
+            raise ParameterError(
+                f"The name of a feature must not contain {SEPARATOR!r}, which combines features; got {name!r}."
+            )
         return super().register(name)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and all(map(super().__contains__, name.split(JOIN)))
+        return isinstance(name, str) and all(map(super().__contains__, name.split(SEPARATOR)))
 
 
 FEATURES = FeatureRegistry(
@@ -150,8 +160,8 @@ FEATURES = FeatureRegistry(
         "yamnet-logmel": "musgenre.features.yamnet:YAMNetLogMel",
     },
 )
-"""Every feature extractor by name, or several by names joined with ``+``; a factory takes ``sample_rate`` and its own
-options, by keyword."""
+"""Registry of features, by name or by several names joined with ``+``. A factory takes ``sample_rate`` and its options
+by keyword."""
 
 register_feature = FEATURES.register
-"""Decorator that registers a factory of feature extractors under a name in this process."""
+"""Decorator that registers a feature factory under a name in this process."""

@@ -1,8 +1,9 @@
-"""Several features as one, by a name such as ``"logmel+tempogram"``."""
+"""Concatenation of several features, by a name such as ``"logmel+tempogram"``."""
 
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from musgenre.core.errors import ConfigError
-from musgenre.features.base import FeatureExtractor
+from musgenre.features.base import SEPARATOR, FeatureExtractor
 
 Shape = tuple[int, int, int]
 
@@ -19,26 +20,26 @@ _CHANNELS, _BINS = 0, 1
 
 
 class Combined(FeatureExtractor):
-    """Features side by side; the registry makes it of a name like ``"logmel+hpss"``.
+    """Concatenate features. The registry creates it from a name such as ``"logmel+hpss"``.
 
-    - Features with equal bins and frames are stacked as channels: ``"logmel+hpss"`` has three.
-    - Features with equal channels and frames, but other bins, stand one above the other: of each frame, the bins
-      are concatenated, as in ``"logmel+tempogram"``.
-    - Vectors, which are features with names, are concatenated.
+    - Features with equal bins and frames are stacked along the channels: ``"logmel+hpss"`` has three channels.
+    - Features with equal channels and frames but different bins are concatenated along the bins, as in
+      ``"logmel+tempogram"``.
+    - Vectors, which are features with names, are concatenated along their entries.
 
-    Nothing is stretched or scaled. What goes together otherwise is an error.
+    Features are not resized or scaled; incompatible shapes are an error.
 
     Args:
-        parts: The features by their names, in order; all for the same rate.
+        parts: The features by name, in order; all for the same sample rate.
 
     Attributes:
-        names: The names of all entries, where every part is a vector, else ``None``.
+        names: The names of all entries if every part is a vector, otherwise ``None``.
 
     Shape:
         ``(batch, samples)`` to ``(batch, channels, bins, frames)``.
 
     Raises:
-        ConfigError: The parts do not go together; the message names their shapes.
+        ConfigError: The shapes are incompatible; the message lists them.
 
     Example:
         >>> from musgenre.features.base import FEATURES
@@ -50,65 +51,66 @@ class Combined(FeatureExtractor):
         >>> FEATURES.build("logmel+stats", {"sample_rate": 22_050})  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        musgenre.core.errors.ConfigError: The features of 'logmel+stats' do not go together: logmel gives ...
+        musgenre.core.errors.ConfigError: The features of 'logmel+stats' have incompatible shapes: logmel has ...
     """
 
     def __init__(self, parts: Mapping[str, FeatureExtractor]) -> None:
         super().__init__(sample_rate=next(iter(parts.values())).sample_rate)
-        self.spec = "+".join(parts)
+        self.spec = SEPARATOR.join(parts)
         self.parts = nn.ModuleList(parts.values())
-        named = [part.names or () for part in parts.values()]
-        self.names = tuple(name for names in named for name in names) if all(named) else None
-        self.axis = self._fitted(self.sample_rate)[0]
+        part_names = [part.names or () for part in parts.values()]
+        self.names = tuple(itertools.chain(*part_names)) if all(part_names) else None
+        self.axis = self._layout(self.sample_rate)[0]
 
-    def out_shape(self, samples: int) -> Shape:  # noqa: D102 - the contract's
-        axis, shapes = self._fitted(samples)
+    def out_shape(self, samples: int) -> Shape:  # noqa: D102 - documented in the base class
+        axis, shapes = self._layout(samples)
         shape = list(shapes[0])
-        shape[axis] = sum(one[axis] for one in shapes)
+        shape[axis] = sum(part_shape[axis] for part_shape in shapes)
         return shape[0], shape[1], shape[2]
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - the contract's
+    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
         return torch.cat([part(waveform) for part in self.parts], dim=1 + self.axis)
 
-    def bins_hz(self) -> Tensor | None:  # noqa: D102 - the contract's
-        found = [part.bins_hz() for part in self._features()]
-        same = all(one is not None and found[0] is not None and torch.equal(one, found[0]) for one in found)
-        return found[0] if same and self.axis == _CHANNELS else None
+    def bins_hz(self) -> Tensor | None:  # noqa: D102 - documented in the base class
+        first, *others = (part.bins_hz() for part in self._features())
+        if self.axis != _CHANNELS or first is None:
+            return None
+        return first if all(other is not None and torch.equal(other, first) for other in others) else None
 
     def _features(self) -> list[FeatureExtractor]:
         return [cast(FeatureExtractor, part) for part in self.parts]
 
-    def _fitted(self, samples: int) -> tuple[int, list[Shape]]:
-        """Returns the dimension along which the parts are joined, and their shapes."""
+    def _layout(self, samples: int) -> tuple[int, list[Shape]]:
+        """Return the axis of concatenation, and the shape of each part."""
         shapes = [part.out_shape(samples) for part in self._features()]
         if self.names is None and len({(bins, frames) for _, bins, frames in shapes}) == 1:
             return _CHANNELS, shapes
         if len({(channels, frames) for channels, _, frames in shapes}) == 1:
             return _BINS, shapes
-        told = ", ".join(
-            f"{name} gives {' × '.join(map(str, shape))}"
-            for name, shape in zip(self.spec.split("+"), shapes, strict=True)
+        listed = ", ".join(
+            f"{name} has {' × '.join(map(str, shape))}"
+            for name, shape in zip(self.spec.split(SEPARATOR), shapes, strict=True)
         )
         raise ConfigError(
-            f"The features of {self.spec!r} do not go together: {told} (channels × bins × frames, of {samples} "
-            "samples). Equal bins and frames are stacked as channels, equal channels and frames along "
-            "the bins: give both the same hop_length, or use one alone."
+            f"The features of {self.spec!r} have incompatible shapes: {listed} (channels × bins × frames, for "
+            f"{samples} samples). Features need equal bins and frames, or equal channels and frames: set the same "
+            "hop_length for all of them, or use a single feature."
         )
 
 
 @dataclass(frozen=True)
-class Combination:
-    """A factory of :class:`Combined`; an option goes to each of the parts that have it.
+class CombinedFactory:
+    """Factory of :class:`Combined` features; each option is passed to every part that has it.
 
     Attributes:
-        parts: The parts' factories by their names.
+        parts: The factory of each part, by name.
     """
 
-    parts: dict[str, Callable[..., FeatureExtractor]]
+    parts: Mapping[str, Callable[..., FeatureExtractor]]
 
     @property
     def __signature__(self) -> inspect.Signature:
-        """The options of all parts; of a default that differs, the first is shown and each part takes its own."""
+        """The options of all parts, with the first part's default where they differ; each part uses its own."""
         options: dict[str, inspect.Parameter] = {}
         for factory in self.parts.values():
             for name, option in inspect.signature(factory).parameters.items():
@@ -117,7 +119,7 @@ class Combination:
         return inspect.Signature(list(options.values()))
 
     def __call__(self, **options: Any) -> Combined:
-        """Builds the parts and joins them."""
+        """Build the parts and concatenate them."""
         return Combined(
             {
                 name: factory(**{key: options[key] for key in inspect.signature(factory).parameters if key in options})

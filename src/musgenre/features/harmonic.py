@@ -1,4 +1,4 @@
-"""What is heard of harmony: pitch classes, tonal centroids, and the spectrum by keys."""
+"""Features of harmony: chroma, tonal centroids and the constant-Q transform."""
 
 from __future__ import annotations
 
@@ -6,28 +6,24 @@ import torch
 from torch import Tensor, nn
 
 from musgenre import functional
-from musgenre.features.base import FeatureExtractor
+from musgenre.features.base import FLOOR_DB, FeatureExtractor
 from musgenre.functional.constantq import C1_HZ, ConstantQKernel
-from musgenre.transforms.constant import Constant
 from musgenre.transforms.shape import Channels, Normalise
-from musgenre.transforms.spectral import Spectrogram, ToDecibel
-
-FLOOR_DB = 80.0
-"""How far below a window's loudest point the constant-Q transform ends, as in ``logmel``."""
+from musgenre.transforms.spectral import Constant, Spectrogram, ToDecibel
 
 
 class Chroma(FeatureExtractor):
-    """Strength of the pitch classes, C first, as ``librosa.feature.chroma_stft`` gives it with ``tuning=0``.
+    """Chromagram, C first, equal to ``librosa.feature.chroma_stft`` with ``tuning=0``.
 
-    librosa estimates the tuning of each song unless it is told; here it is an option, so that every window of a song is
-    heard alike. In each frame the strongest class is 1.
+    librosa estimates the tuning of each recording by default. Here it is an option, so that all windows of a recording
+    are processed equally. The strongest pitch class of each frame is 1.
 
     Args:
         sample_rate: Rate of the audio, in hertz.
-        n_chroma: Number of pitch classes in an octave.
-        tuning: How far the music's A lies above 440 Hz, in shares of a pitch class.
+        n_chroma: Number of pitch classes per octave.
+        tuning: Deviation of A4 from 440 Hz, in fractions of a pitch class.
         n_fft: Length of the Fourier transform, in samples.
-        hop_length: Samples from one frame to the next.
+        hop_length: Samples between the starts of successive frames.
 
     Shape:
         ``(batch, samples)`` to ``(batch, 1, n_chroma, frames)``, in [0, 1].
@@ -38,6 +34,9 @@ class Chroma(FeatureExtractor):
     Example:
         >>> Chroma(sample_rate=22_050)(torch.randn(2, 66_150)).shape
         torch.Size([2, 1, 12, 130])
+
+    See Also:
+        :class:`Tonnetz`, :func:`musgenre.functional.chroma`
     """
 
     def __init__(
@@ -56,24 +55,24 @@ class Chroma(FeatureExtractor):
             functional.chroma_filterbank(sample_rate=sample_rate, n_fft=n_fft, n_chroma=n_chroma, tuning=tuning)
         )
 
-    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - the contract's
+    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
         return 1, self.n_chroma, self.spectrogram.frame_count(samples)
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - the contract's
+    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
         return functional.chroma(self.spectrogram(waveform), filterbank=self.filterbank(waveform)).unsqueeze(1)
 
 
 class Tonnetz(FeatureExtractor):
-    """Tonal centroids of the pitch classes, as ``librosa.feature.tonnetz`` gives them of ``chroma_stft``.
+    """Tonal centroid features, equal to ``librosa.feature.tonnetz`` of ``chroma_stft``.
 
-    Sine and cosine on the circles of fifths, minor thirds and major thirds. librosa's own default is another
-    chromagram, that of the constant-Q transform.
+    The bins are the sine and cosine on the circles of fifths, minor thirds and major thirds. librosa's default
+    chromagram is that of the constant-Q transform instead.
 
     Args:
         sample_rate: Rate of the audio, in hertz.
-        tuning: How far the music's A lies above 440 Hz, in semitones.
+        tuning: Deviation of A4 from 440 Hz, in semitones.
         n_fft: Length of the Fourier transform, in samples.
-        hop_length: Samples from one frame to the next.
+        hop_length: Samples between the starts of successive frames.
 
     Shape:
         ``(batch, samples)`` to ``(batch, 1, 6, frames)``, in [-1, 1].
@@ -84,6 +83,9 @@ class Tonnetz(FeatureExtractor):
     Example:
         >>> Tonnetz(sample_rate=22_050)(torch.randn(2, 66_150)).shape
         torch.Size([2, 1, 6, 130])
+
+    See Also:
+        :class:`Chroma`, :func:`musgenre.functional.tonnetz`
     """
 
     def __init__(self, *, sample_rate: int, tuning: float = 0.0, n_fft: int = 2048, hop_length: int = 512) -> None:
@@ -91,35 +93,38 @@ class Tonnetz(FeatureExtractor):
         self.chroma = Chroma(sample_rate=sample_rate, tuning=tuning, n_fft=n_fft, hop_length=hop_length)
         self.matrix = Constant(functional.tonnetz_matrix())
 
-    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - the contract's
+    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
         return 1, 6, self.chroma.out_shape(samples)[2]
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - the contract's
+    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
         return functional.tonnetz(self.chroma(waveform), matrix=self.matrix(waveform))
 
 
 class ConstantQ(FeatureExtractor):
-    """Constant-Q spectrogram, relative to the window's own loudest point, in [-1, 1], on the scale of ``logmel``.
+    """Constant-Q spectrogram in decibels relative to the maximum of the window, scaled to [-1, 1] as in ``logmel``.
 
-    1 is the loudest point of the window and -1 lies 80 dB or more below it. The magnitudes behind it agree with
-    ``librosa.cqt``'s within 3 % of the loudest; :func:`musgenre.functional.constant_q_kernels` says why not entirely.
+    1 is the maximum of the window, and -1 is 80 dB or more below it. Magnitudes agree with those of ``librosa.cqt``
+    within 3 % of the largest; :func:`musgenre.functional.constant_q_kernels` explains the difference.
 
     Args:
         sample_rate: Rate of the audio, in hertz.
-        f_min_hz: Frequency of the lowest bin; by default the lowest C of a piano.
-        n_bins: Number of bins; by default seven octaves of keys.
-        bins_per_octave: Bins in an octave.
-        hop_length: Samples from one frame to the next.
+        f_min_hz: Frequency of the lowest bin, in hertz; C1 by default.
+        n_bins: Number of bins; seven octaves by default.
+        bins_per_octave: Number of bins per octave.
+        hop_length: Samples between the starts of successive frames.
 
     Shape:
         ``(batch, samples)`` to ``(batch, 1, n_bins, frames)``, the lowest bin first.
 
     Raises:
-        ParameterError: A parameter is out of range, or the highest bin reaches beyond half the rate.
+        ParameterError: A parameter is out of range, or the highest bin exceeds half the sample rate.
 
     Example:
         >>> ConstantQ(sample_rate=22_050)(torch.randn(2, 66_150)).shape
         torch.Size([2, 1, 84, 130])
+
+    See Also:
+        :class:`~musgenre.features.LogMel`, :func:`musgenre.functional.constant_q_power`
     """
 
     def __init__(
@@ -139,22 +144,25 @@ class ConstantQ(FeatureExtractor):
             sample_rate=sample_rate, f_min_hz=f_min_hz, n_bins=n_bins, bins_per_octave=bins_per_octave
         )
         self.weights = nn.ModuleList(Constant(kernel.weights) for kernel in kernels)
-        self.places = tuple((kernel.bins, kernel.n_fft) for kernel in kernels)
+        self.bins = tuple(kernel.bins for kernel in kernels)
+        self.n_ffts = tuple(kernel.n_fft for kernel in kernels)
         self.scale = nn.Sequential(
             ToDecibel(reference="max", floor_db=FLOOR_DB), Channels(1), Normalise((-FLOOR_DB / 2,), (FLOOR_DB / 2,))
         )
 
-    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - the contract's
+    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
         return 1, self.n_bins, 1 + samples // self.hop_length
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - the contract's
-        weights = (constant(waveform) for constant in self.weights)
-        kernels = [ConstantQKernel(weight, *place) for weight, place in zip(weights, self.places, strict=True)]
+    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
+        kernels = [
+            ConstantQKernel(weights(waveform), bins=bins, n_fft=n_fft)
+            for weights, bins, n_fft in zip(self.weights, self.bins, self.n_ffts, strict=True)
+        ]
         power = functional.constant_q_power(waveform, kernels=kernels, hop_length=self.hop_length)
-        picture: Tensor = self.scale(power)
-        return picture
+        spectrogram: Tensor = self.scale(power)
+        return spectrogram
 
-    def bins_hz(self) -> Tensor:  # noqa: D102 - the contract's
+    def bins_hz(self) -> Tensor:  # noqa: D102 - documented in the base class
         return functional.constant_q_frequencies(
             f_min_hz=self.f_min_hz, n_bins=self.n_bins, bins_per_octave=self.bins_per_octave
         ).to(torch.get_default_dtype())

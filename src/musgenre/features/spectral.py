@@ -1,38 +1,37 @@
-"""Log-mel spectrograms, as bare numbers and as pictures, and cepstral coefficients."""
+"""Log-mel spectrograms, log-mel images and mel-frequency cepstral coefficients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
+from musgenre import functional
 from musgenre.core.errors import ParameterError
-from musgenre.features.base import FeatureExtractor, centres_hz
+from musgenre.features.base import FLOOR_DB, FeatureExtractor, centres_hz
 from musgenre.transforms.shape import Channels, Normalise, Resize
-from musgenre.transforms.spectral import MFCC, MelSpectrogram, ToDecibel
-
-FLOOR_DB = 80.0
-"""How far below a window's loudest point the pictures end."""
+from musgenre.transforms.spectral import MFCC, Constant, MelSpectrogram, ToDecibel
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Mean and deviation of ImageNet's red, green and blue, which torchvision's weights expect."""
+"""Mean and standard deviation of the red, green and blue channels of ImageNet, which torchvision's weights expect."""
 
 
 class LogMel(FeatureExtractor):
-    """Log-mel spectrogram, relative to the window's own loudest point, in [-1, 1].
+    """Log-mel spectrogram in decibels relative to the maximum of the window, scaled to [-1, 1].
 
-    1 is the loudest point of the window and -1 lies 80 dB or more below it, so that a song's level
-    changes nothing. Digital silence, in which no point is louder than another, is 1 throughout.
+    1 is the maximum of the window, and -1 is 80 dB or more below it, so that the level of a recording has no effect.
+    Digital silence, where all values are equal, is 1 everywhere.
 
     Args:
         sample_rate: Rate of the audio, in hertz.
         n_fft: Length of the Fourier transform, in samples.
-        hop_length: Distance from one frame to the next, in samples.
+        hop_length: Samples between the starts of successive frames.
         n_mels: Number of mel bands.
-        f_min_hz: Lower edge of the lowest band.
-        f_max_hz: Upper edge of the highest band; ``None`` is half the sample rate.
+        f_min_hz: Lower edge of the lowest band, in hertz.
+        f_max_hz: Upper edge of the highest band, in hertz; ``None`` is half the sample rate.
 
     Shape:
         ``(batch, samples)`` to ``(batch, 1, n_mels, frames)``, the lowest band first.
@@ -45,6 +44,9 @@ class LogMel(FeatureExtractor):
         >>> feature = LogMel(sample_rate=22_050)
         >>> feature(torch.randn(2, 66_150)).shape, feature.out_shape(66_150)
         (torch.Size([2, 1, 128, 130]), (1, 128, 130))
+
+    See Also:
+        :class:`LogMelImage`, :class:`Mfcc`, :class:`musgenre.transforms.MelSpectrogram`
     """
 
     def __init__(
@@ -66,37 +68,35 @@ class LogMel(FeatureExtractor):
             f_min_hz=f_min_hz,
             f_max_hz=f_max_hz,
         )
-        self.scale = nn.Sequential(
-            ToDecibel(reference="max", floor_db=FLOOR_DB, inplace=True),
-            Channels(1),
-            Normalise((-FLOOR_DB / 2,), (FLOOR_DB / 2,), inplace=True),
-        )
+        self.decibel = ToDecibel(reference="max", floor_db=FLOOR_DB, inplace=True)
+        self.mean = Constant(torch.tensor([-FLOOR_DB / 2], dtype=torch.float64))
+        self.std = Constant(torch.tensor([FLOOR_DB / 2], dtype=torch.float64))
 
-    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - the contract's
+    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
         return 1, self.mel.n_mels, self.mel.frame_count(samples)
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - the contract's
-        picture: Tensor = self.scale(self.mel(waveform))
-        return picture
+    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
+        level = self.decibel(self.mel(waveform)).unsqueeze(-3)
+        return functional.normalise(level, mean=self.mean(level), std=self.std(level), inplace=True)
 
-    def bins_hz(self) -> Tensor:  # noqa: D102 - the contract's
+    def bins_hz(self) -> Tensor:  # noqa: D102 - documented in the base class
         return centres_hz(self.mel.filterbank.value, sample_rate=self.sample_rate)
 
 
 class Mfcc(FeatureExtractor):
-    """Mel-frequency cepstral coefficients, in decibels, as ``librosa.feature.mfcc`` gives them.
+    """Mel-frequency cepstral coefficients, in decibels, equal to ``librosa.feature.mfcc``.
 
-    They are not scaled: the first coefficient follows the level and lies in the hundreds.
+    Coefficients are not scaled: the first one depends on the level and is of the order of hundreds.
 
     Args:
         sample_rate: Rate of the audio, in hertz.
         n_mfcc: Number of coefficients, from 1 to ``n_mels``.
         n_fft: Length of the Fourier transform, in samples.
-        hop_length: Distance from one frame to the next, in samples.
+        hop_length: Samples between the starts of successive frames.
         n_mels: Number of mel bands.
 
     Shape:
-        ``(batch, samples)`` to ``(batch, 1, n_mfcc, frames)``, the slowest cosine first.
+        ``(batch, samples)`` to ``(batch, 1, n_mfcc, frames)``, the lowest-order coefficient first.
 
     Raises:
         ParameterError: A parameter is out of range.
@@ -105,6 +105,9 @@ class Mfcc(FeatureExtractor):
         >>> import torch
         >>> Mfcc(sample_rate=22_050)(torch.randn(2, 66_150)).shape
         torch.Size([2, 1, 20, 130])
+
+    See Also:
+        :class:`LogMel`, :class:`musgenre.transforms.MFCC`
     """
 
     def __init__(
@@ -120,31 +123,33 @@ class Mfcc(FeatureExtractor):
         self.mfcc = MFCC(sample_rate=sample_rate, n_mfcc=n_mfcc, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels)
         self.channel = Channels(1)
 
-    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - the contract's
+    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
         return 1, self.mfcc.n_mfcc, self.mfcc.mel.frame_count(samples)
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - the contract's
+    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
         coefficients: Tensor = self.channel(self.mfcc(waveform))
         return coefficients
 
 
 class LogMelImage(FeatureExtractor):
-    """A log-mel spectrogram of the whole window as a picture for a network that was trained on ImageNet.
+    """Log-mel spectrogram of a window as an image for a network that was pretrained on ImageNet.
 
-    Decibels from 80 below the window's loudest point up to it become brightness from 0 to 1; the picture is
-    resized, given equal channels, and normalised as the network's own pictures were. The first
-    row is the lowest band, so the picture stands on its head for a human eye.
+    Decibels from 80 below the maximum of the window up to the maximum are mapped to pixel values from 0 to 1. The image
+    is resized, repeated along the channels, and normalised like the images on which the network was trained. The first
+    row is the lowest band, so that the image is upside down when it is displayed with the first row on top.
 
     Args:
         sample_rate: Rate of the audio, in hertz.
-        size: Height and width of the picture, in pixels.
+        size: Height and width of the image, in pixels.
         n_fft: Length of the Fourier transform, in samples.
-        hop_length: Distance from one frame to the next, in samples.
+        hop_length: Samples between the starts of successive frames.
         n_mels: Number of mel bands, before resizing.
-        normalise: Mean of each channel, then deviation of each; as many channels as means. By default ImageNet's.
+        mean: Mean of each channel in the pretraining data, on a scale from 0 to 1; ImageNet's by default. The number of
+            values is the number of channels.
+        std: Standard deviation of each channel in the pretraining data.
 
     Shape:
-        ``(batch, samples)`` to ``(batch, channels, size, size)``, whatever the number of samples.
+        ``(batch, samples)`` to ``(batch, channels, size, size)``, for any number of samples.
 
     Raises:
         ParameterError: A parameter is out of range.
@@ -153,6 +158,9 @@ class LogMelImage(FeatureExtractor):
         >>> import torch
         >>> LogMelImage(sample_rate=22_050)(torch.randn(2, 66_150)).shape
         torch.Size([2, 3, 224, 224])
+
+    See Also:
+        :class:`LogMel`, :func:`musgenre.functional.resize`
     """
 
     def __init__(
@@ -163,14 +171,15 @@ class LogMelImage(FeatureExtractor):
         n_fft: int = 2048,
         hop_length: int = 512,
         n_mels: int = 128,
-        normalise: Sequence[Sequence[float]] = (IMAGENET_MEAN, IMAGENET_STD),
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__(sample_rate=sample_rate)
         self.size = size
         try:
-            mean, std = ([float(number) for number in numbers] for numbers in normalise)
+            mean, std = [float(value) for value in mean], [float(value) for value in std]
         except (TypeError, ValueError) as error:
-            raise ParameterError(f"normalise must be two lists of numbers, not {normalise!r}.") from error
+            raise ParameterError(f"mean and std must be sequences of numbers, not {mean!r} and {std!r}.") from error
         self.channels = len(mean)
         self.steps = nn.Sequential(
             MelSpectrogram(sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels),
@@ -181,14 +190,14 @@ class LogMelImage(FeatureExtractor):
             Normalise(mean, std),
         )
 
-    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - the contract's
+    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
         return self.channels, self.size, self.size
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - the contract's
-        picture: Tensor = self.steps(waveform)
-        return picture
+    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
+        image: Tensor = self.steps(waveform)
+        return image
 
-    def bins_hz(self) -> Tensor:  # noqa: D102 - the contract's
+    def bins_hz(self) -> Tensor:  # noqa: D102 - documented in the base class
         mel = cast(MelSpectrogram, self.steps[0])
         bands = centres_hz(mel.filterbank.value, sample_rate=self.sample_rate)
         rows = nn.functional.interpolate(bands[None, None], self.size, mode="linear", align_corners=False)

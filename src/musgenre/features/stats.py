@@ -1,4 +1,4 @@
-"""The classic summary of how music sounds: one vector a window."""
+"""Summary statistics of standard audio features: one vector per window."""
 
 from __future__ import annotations
 
@@ -7,35 +7,36 @@ from torch import Tensor
 
 from musgenre import functional
 from musgenre.features.base import FeatureExtractor
-from musgenre.transforms.constant import Constant
-from musgenre.transforms.spectral import Spectrogram
+from musgenre.transforms.spectral import Constant, Spectrogram
 
 PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 TEMPO_SECONDS = 8.0
-"""Longest lag that the tempo is sought among, librosa's ``ac_size``."""
+"""Longest lag of the tempo estimate; librosa's ``ac_size``."""
 
 _N_MELS = 128
 
 
 class Stats(FeatureExtractor):
-    """Mean, deviation and skewness over the frames of what describes a sound, and the tempo: one vector a window.
+    """Summary statistics of frame-wise features, and the tempo: one vector per window.
 
-    Per frame, each as the function of that name in ``librosa.feature`` gives it by default: ``mfcc`` (20),
-    ``chroma_stft`` with ``tuning=0`` (12), ``spectral_contrast`` (7), ``tonnetz`` of that chroma (6),
-    ``spectral_centroid``, ``spectral_bandwidth``, ``spectral_rolloff``, ``spectral_flatness``, ``zero_crossing_rate``
-    and ``rms``; ``tempo`` is one number. The set follows Tzanetakis and Cook, "Musical genre classification of audio
-    signals", 2002. Entries have units of their own (hertz, decibels, beats a minute), so scale them before whatever
-    learns from them. No gradient passes the roll-off, the zero crossings and the tempo.
+    The vector holds the mean, standard deviation and skewness over the frames of these features, which equal the
+    functions of ``librosa.feature`` with their defaults: ``mfcc`` (20), ``chroma_stft`` with ``tuning=0`` (12),
+    ``spectral_contrast`` (7), ``tonnetz`` of that chroma (6), ``spectral_centroid``, ``spectral_bandwidth``,
+    ``spectral_rolloff``, ``spectral_flatness``, ``zero_crossing_rate`` and ``rms``. The last entry is ``tempo``. The
+    selection follows Tzanetakis and Cook, "Musical genre classification of audio signals", 2002.
+
+    Entries have different units (hertz, decibels, beats per minute) and should be standardised before training.
+    Roll-off, zero-crossing rate and tempo are not differentiable.
 
     Args:
-        sample_rate: Rate of the audio, in hertz; with the defaults above 12,800.
+        sample_rate: Rate of the audio, in hertz; above 12,800 with the defaults.
         n_mfcc: Number of cepstral coefficients.
-        n_bands: How many octaves of spectral contrast follow the first band.
+        n_bands: Number of octave bands of the spectral contrast after the first band.
         n_fft: Length of the Fourier transform, in samples.
-        hop_length: Samples from one frame to the next.
+        hop_length: Samples between the starts of successive frames.
 
     Attributes:
-        names: What each entry is, such as ``"mfcc_0_mean"``, ``"chroma_C#_std"``, ``"rms_skew"`` and ``"tempo"``.
+        names: Name of each entry, such as ``"mfcc_0_mean"``, ``"chroma_C#_std"``, ``"rms_skew"`` and ``"tempo"``.
 
     Shape:
         ``(batch, samples)`` to ``(batch, 1, entries, 1)``, in the order of ``names``; 154 by default.
@@ -48,6 +49,9 @@ class Stats(FeatureExtractor):
         >>> vectors = stats(torch.randn(2, 66_150))
         >>> vectors.shape, dict(zip(stats.names, vectors[0].flatten().tolist()))["zero_crossing_rate_mean"] > 0.4
         (torch.Size([2, 1, 154, 1]), True)
+
+    See Also:
+        :func:`musgenre.functional.moments`
     """
 
     names: tuple[str, ...]
@@ -72,16 +76,18 @@ class Stats(FeatureExtractor):
             *("zero_crossing_rate", "rms"),
         ]
         self.names = (*(f"{row}_{moment}" for row in rows for moment in ("mean", "std", "skew")), "tempo")
-        functional.tempo(torch.ones(self.lags, 1), sample_rate=sample_rate, hop_length=hop_length)  # which checks them
+        functional.tempo(
+            torch.ones(self.lags, 1), sample_rate=sample_rate, hop_length=hop_length
+        )  # validates the rates
 
-    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - the contract's
+    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
         return 1, len(self.names), 1
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - the contract's
+    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
         power = self.spectrogram(waveform)
         decibel = functional.to_decibel(functional.mel_spectrogram(power, filterbank=self.filterbank(waveform)))
         rows = [functional.mfcc(decibel, dct=self.dct(waveform), n_mfcc=self.dct.value.shape[0])]
-        rows += [*self._harmony(power), *self._shape_of_spectrum(power), *self._levels(waveform)]
+        rows += [*self._harmony(power), *self._spectral_shape(power), *self._levels(waveform)]
         vector = functional.moments(torch.cat(rows, dim=-2)).flatten(start_dim=-2)
         return torch.cat([vector, self._tempo(decibel).unsqueeze(-1)], dim=-1)[:, None, :, None]
 
@@ -90,7 +96,7 @@ class Stats(FeatureExtractor):
         contrast = functional.spectral_contrast(functional.to_magnitude(power), bands=self.bands)
         return [chroma, contrast, functional.tonnetz(chroma, matrix=self.tonnetz_matrix(power))]
 
-    def _shape_of_spectrum(self, power: Tensor) -> list[Tensor]:
+    def _spectral_shape(self, power: Tensor) -> list[Tensor]:
         magnitude = functional.to_magnitude(power)
         return [
             functional.spectral_centroid(magnitude, sample_rate=self.sample_rate),

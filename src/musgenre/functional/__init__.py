@@ -1,9 +1,9 @@
-"""Pure functions from waveforms to spectra and pictures.
+"""Pure functions that compute spectrograms and other features from waveforms.
 
-Each takes a tensor first and the rest by keyword, accepts any leading dimensions, keeps the tensor's
-dtype and device, and differentiates. Words, defaults and results are librosa's (McFee et al.,
-"librosa: Audio and Music Signal Analysis in Python", 2015), but for two names: ``f_min_hz`` and
-``f_max_hz`` carry their unit, and ``floor_db`` is librosa's ``top_db``.
+Each function takes a tensor first and its parameters by keyword, accepts any leading dimensions, preserves dtype and
+device, and is differentiable unless its docstring states otherwise. Names, defaults and results follow librosa (McFee
+et al., "librosa: Audio and Music Signal Analysis in Python", 2015), with two exceptions: ``f_min_hz`` and ``f_max_hz``
+carry their unit, and ``floor_db`` is librosa's ``top_db``.
 """
 
 import lazy_loader

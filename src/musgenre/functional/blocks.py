@@ -1,7 +1,7 @@
-"""Work on a processor in pieces that stay in its second-level cache, and in memory that is used again.
+"""Computation in blocks that fit into the second-level cache of a CPU, with preallocated buffers.
 
-What is fetched from memory and worked on once costs as much as the arithmetic. Nothing here is differentiable, so a
-function that uses it has a second way for gradients, which compilers, exporters and GPUs take as well.
+On a CPU, reading a tensor from main memory takes as long as a simple computation on it. Nothing in this module is
+differentiable: a function that uses it has a second implementation for gradients, compilers, exporters and GPUs.
 """
 
 from __future__ import annotations
@@ -12,41 +12,42 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-_PIECE_VALUES = 2**18
-_FRAME_VALUES = 300_000
-"""Samples of frames that are transformed together: with their spectrum they just leave the cache, but fewer cost more
-in calls than they save."""
+_BLOCK_VALUES = 2**18
+_BLOCK_FRAME_SAMPLES = 300_000
+"""Samples in the frames of one block. With their spectrum they slightly exceed the cache, but smaller blocks cost more
+in function calls than they save."""
 
 
-def by_pieces(*tensors: Tensor) -> bool:
-    """Says whether tensors may be worked on in pieces: on a CPU, without gradients, and not to record a graph."""
-    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+def can_use_blocks(*tensors: Tensor) -> bool:
+    """Return whether tensors can be processed in blocks: on a CPU, without gradients, and outside a compiled graph."""
+    needs_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     on_cpu = all(tensor.device.type == "cpu" and tensor.is_floating_point() for tensor in tensors)
-    return on_cpu and not learns and not torch.compiler.is_compiling()
+    return on_cpu and not needs_gradient and not torch.compiler.is_compiling()
 
 
-def change(tensor: Tensor, step: Callable[..., object], *levels: Tensor) -> None:
-    """Has a step change each number of a tensor in place.
+def apply_in_blocks(tensor: Tensor, function: Callable[..., object], *parameters: Tensor) -> None:
+    """Apply an element-wise function to a tensor in place.
 
     Args:
-        tensor: What is changed.
-        step: Changes the piece that it is given, each number by itself, by the levels of its example.
-        *levels: Numbers that each example has of its own.
+        tensor: The tensor to modify.
+        function: Modifies the block that it receives in place, element by element. It also receives the parameters of
+            the block's example.
+        *parameters: One value for each example.
 
     Shape:
         - tensor: ``(..., bins, frames)``
-        - levels: ``(..., 1, 1)``
+        - parameters: ``(..., 1, 1)``
     """
-    if tensor.numel() <= _PIECE_VALUES or not tensor.is_contiguous():
-        step(tensor, *levels)
+    if tensor.numel() <= _BLOCK_VALUES or not tensor.is_contiguous():
+        function(tensor, *parameters)
         return
     examples = tensor.view(-1, tensor.shape[-2] * tensor.shape[-1])
-    for example, *of_example in zip(examples, *(level.flatten() for level in levels), strict=True):
-        for piece in example.split(_PIECE_VALUES):
-            step(piece, *of_example)
+    for example, *values in zip(examples, *(parameter.flatten() for parameter in parameters), strict=True):
+        for block in example.split(_BLOCK_VALUES):
+            function(block, *values)
 
 
-def mel_of_frames(
+def mel_power_in_blocks(
     waveforms: Tensor,
     *,
     window: Tensor,
@@ -54,37 +55,44 @@ def mel_of_frames(
     filterbank: Tensor,
     groups: Sequence[tuple[slice, slice]],
 ) -> Tensor:
-    """Returns what :func:`~musgenre.functional.mel_power_spectrogram` does.
+    """Compute a mel power spectrogram block by block; see :func:`~musgenre.functional.mel_power_spectrogram`.
+
+    Args:
+        waveforms: The signals.
+        window: The window; its length is that of the Fourier transform, in samples.
+        hop_length: Samples between the starts of successive frames.
+        filterbank: Weights of the mel bands.
+        groups: Non-zero blocks of ``filterbank``, from :func:`~musgenre.functional.mel_groups`.
 
     Shape:
         ``(batch, samples)`` to ``(batch, n_mels, frames)``.
     """
     n_fft = len(window)
-    count = 1 + (waveforms.shape[-1] + 2 * (n_fft // 2) - n_fft) // hop_length
-    size = math.ceil(count / math.ceil(count * n_fft / _FRAME_VALUES))
-    mel = waveforms.new_empty((len(waveforms), len(filterbank), count))
-    bench = _MelBuffers(window, filterbank, groups=groups, size=size)
+    frame_count = 1 + (waveforms.shape[-1] + 2 * (n_fft // 2) - n_fft) // hop_length
+    block_frames = math.ceil(frame_count / math.ceil(frame_count * n_fft / _BLOCK_FRAME_SAMPLES))
+    mel = waveforms.new_empty((len(waveforms), len(filterbank), frame_count))
+    buffers = _MelBuffers(window, filterbank, groups=groups, size=block_frames)
     for waveform, bands in zip(waveforms, mel, strict=True):
-        for first in range(0, count, size):
-            numbers = range(first, min(first + size, count))
-            if len(numbers) != bench.size:  # the last piece, or the first of the next waveform
-                bench = _MelBuffers(window, filterbank, groups=groups, size=len(numbers))
-            frames = _frames(waveform, numbers, n_fft=n_fft, hop_length=hop_length)
-            bands[:, first : numbers.stop] = bench.mel(frames)
+        for first in range(0, frame_count, block_frames):
+            numbers = range(first, min(first + block_frames, frame_count))
+            if len(numbers) != buffers.size:  # the last block of a waveform, or the first of the next
+                buffers = _MelBuffers(window, filterbank, groups=groups, size=len(numbers))
+            frames = _centred_frames(waveform, numbers, n_fft=n_fft, hop_length=hop_length)
+            bands[:, first : numbers.stop] = buffers.mel(frames)
     return mel
 
 
 class _MelBuffers:
-    """Memory in which a few frames after the other are worked on.
+    """Preallocated buffers for one block of frames.
 
-    Views of it are made once. To make one takes as long as a small product, and Python has threads wait for
-    one another at each call.
+    Views of the buffers are created once: creating one takes as long as a small matrix product, and each call into
+    PyTorch makes threads wait for the interpreter lock.
 
     Args:
-        window: What frames are multiplied with.
-        filterbank: The bands.
-        groups: Where it is not zero.
-        size: Frames at a time.
+        window: The window by which frames are multiplied.
+        filterbank: Weights of the mel bands.
+        groups: Non-zero blocks of ``filterbank``.
+        size: Number of frames in a block.
     """
 
     def __init__(self, window: Tensor, filterbank: Tensor, *, groups: Sequence[tuple[slice, slice]], size: int) -> None:
@@ -97,7 +105,7 @@ class _MelBuffers:
         self._mel = mel.T
 
     def mel(self, frames: Tensor) -> Tensor:
-        """Returns the bands of some frames, which the next call overwrites.
+        """Return the mel bands of one block of frames, in a buffer that the next call overwrites.
 
         Shape:
             ``(size, n_fft)`` to ``(n_mels, size)``.
@@ -111,11 +119,11 @@ class _MelBuffers:
         return self._mel
 
 
-def _frames(waveform: Tensor, numbers: range, *, n_fft: int, hop_length: int) -> Tensor:
-    """Returns centred frames; only those at the ends, where zeros come in, are copied."""
+def _centred_frames(waveform: Tensor, numbers: range, *, n_fft: int, hop_length: int) -> Tensor:
+    """Return centred frames as a view; only frames that extend beyond the waveform are copied and zero-padded."""
     start = numbers.start * hop_length - n_fft // 2
     stop = start + (len(numbers) - 1) * hop_length + n_fft
-    part = waveform[max(0, start) : max(0, stop)]
+    section = waveform[max(0, start) : max(0, stop)]
     if start < 0 or stop > len(waveform):
-        part = torch.nn.functional.pad(part, (max(0, -start), max(0, stop - len(waveform))))
-    return part.unfold(-1, n_fft, hop_length)
+        section = torch.nn.functional.pad(section, (max(0, -start), max(0, stop - len(waveform))))
+    return section.unfold(-1, n_fft, hop_length)

@@ -1,4 +1,4 @@
-"""Pitch classes, and where they lie among the keys."""
+"""Chroma and tonal centroids."""
 
 from __future__ import annotations
 
@@ -10,90 +10,100 @@ import torch
 from torch import Tensor
 
 from musgenre.core.errors import ParameterError
-from musgenre.functional.checks import check_positive, check_size
+from musgenre.functional.checks import check_matrix_size, check_positive
 from musgenre.functional.mel import project
 
 _A0_HZ = 27.5
-_CENTRE_OCTAVES, _WIDTH_OCTAVES = 5.0, 2.0  # the weight of an octave: a bell around five octaves above A0
+_CENTRE_OCTAVES, _WIDTH_OCTAVES = 5.0, 2.0  # Gaussian weight over octaves above A0, librosa's defaults
 
 
 def chroma_filterbank(*, sample_rate: int, n_fft: int = 2048, n_chroma: int = 12, tuning: float = 0.0) -> Tensor:
-    """Returns the weights with which each bin of a transform counts towards each pitch class, C first.
+    """Construct a filterbank that projects Fourier bins onto pitch classes, C first.
 
-    They are the numbers of ``librosa.filters.chroma``, which are rounded to float32, here as float64: bells around the
-    pitch classes, of unit length for each bin, and a weight for the octave (Ellis, "Chroma feature analysis and
-    synthesis", 2007).
+    Weights equal those of ``librosa.filters.chroma``, which are rounded to float32, but are returned in float64. Each
+    bin has a Gaussian weight around each pitch class, normalised to unit length, and a Gaussian weight for its octave
+    (Ellis, "Chroma feature analysis and synthesis", 2007).
 
     Args:
         sample_rate: Rate of the audio, in hertz.
         n_fft: Length of the Fourier transform, in samples.
-        n_chroma: Number of pitch classes in an octave.
-        tuning: How far the music's A lies above 440 Hz, in shares of a pitch class.
+        n_chroma: Number of pitch classes per octave.
+        tuning: Deviation of A4 from 440 Hz, in fractions of a pitch class.
 
     Shape:
-        Returns ``(n_chroma, n_fft // 2 + 1)``.
+        Returns ``(n_chroma, n_fft // 2 + 1)``, in float64.
 
     Raises:
-        ParameterError: A count is not positive, the matrix is too large, or ``tuning`` is not finite.
+        ParameterError: A count is not a positive integer, the matrix is too large, or ``tuning`` is not finite.
+
+    See Also:
+        :func:`chroma`, :func:`~musgenre.functional.mel_filterbank`
     """
     check_positive(sample_rate=sample_rate, n_fft=n_fft, n_chroma=n_chroma)
-    check_size(n_chroma, n_fft, what="Chroma filters")
+    check_matrix_size(n_chroma, n_fft, name="chroma filterbank")
     if not math.isfinite(tuning):
         raise ParameterError(f"tuning must be finite, not {tuning!r}.")
     hertz = np.arange(1, n_fft) * (sample_rate / n_fft)
     pitches = n_chroma * np.log2(hertz / (_A0_HZ * 2 ** (tuning / n_chroma)))
-    # 0 Hz has no pitch: an octave and a half below the first bin, its bell is as wide as can be.
+    # 0 Hz has no pitch. As in librosa, it is assigned the pitch 1.5 octaves below the first bin.
     pitches = np.concatenate([[pitches[:1].sum() - 1.5 * n_chroma], pitches])
     widths = np.append(np.maximum(np.diff(pitches), 1.0), 1.0)
     half = np.round(n_chroma / 2)
     distances = (pitches - np.arange(n_chroma)[:, None] + half + 10 * n_chroma) % n_chroma - half
-    bells = np.exp(-0.5 * (2 * distances / widths) ** 2)
-    bells /= np.linalg.norm(bells, axis=0)
-    bells *= np.exp(-0.5 * ((pitches / n_chroma - _CENTRE_OCTAVES) / _WIDTH_OCTAVES) ** 2)
-    bank = np.roll(bells, -3 * (n_chroma // 12), axis=0)[:, : n_fft // 2 + 1].astype(np.float32)
+    weights = np.exp(-0.5 * (2 * distances / widths) ** 2)
+    weights /= np.linalg.norm(weights, axis=0)
+    weights *= np.exp(-0.5 * ((pitches / n_chroma - _CENTRE_OCTAVES) / _WIDTH_OCTAVES) ** 2)
+    bank = np.roll(weights, -3 * (n_chroma // 12), axis=0)[:, : n_fft // 2 + 1].astype(np.float32)
     return torch.from_numpy(bank.astype(np.float64))
 
 
 def chroma(power: Tensor, *, filterbank: Tensor) -> Tensor:
-    """Sums a power spectrogram into pitch classes, as ``librosa.feature.chroma_stft`` does with a given tuning.
+    """Compute a chromagram from a power spectrogram, as ``librosa.feature.chroma_stft`` does with a given tuning.
 
     Args:
-        power: Power by frequency, from :func:`~musgenre.functional.power_spectrogram`.
+        power: Power spectrogram, from :func:`~musgenre.functional.power_spectrogram`.
         filterbank: Weights, from :func:`chroma_filterbank`.
 
     Shape:
-        ``(..., bins, frames)`` with ``(n_chroma, bins)`` to ``(..., n_chroma, frames)``, in [0, 1]; the strongest
-        class of a frame is 1, and all are 0 in silence.
+        ``(..., bins, frames)`` and ``(n_chroma, bins)`` to ``(..., n_chroma, frames)``, in [0, 1]. The strongest pitch
+        class of each frame is 1; all are 0 in silence.
 
     Raises:
-        ParameterError: The two differ in ``bins``.
+        ParameterError: The numbers of bins differ.
 
     Example:
         >>> from musgenre.functional import power_spectrogram
         >>> tone = torch.sin(torch.arange(22_050) * (2 * torch.pi * 440 / 22_050))
         >>> chroma(power_spectrogram(tone), filterbank=chroma_filterbank(sample_rate=22_050))[:, 20].argmax().item()
         9
+
+    See Also:
+        :func:`tonnetz`, :func:`~musgenre.functional.constant_q_power`
     """
     return normalise_frames(project(power, filterbank))
 
 
 def tonnetz_matrix(*, n_chroma: int = 12) -> Tensor:
-    """Returns the six axes of the tonal centroids: sine and cosine of the circles of fifths, minor and major thirds.
+    """Construct the projection from pitch classes onto the six tonal centroid axes.
 
-    Harte, Sandler and Gasser, "Detecting harmonic change in musical audio", 2006; thirds have circles of half the size.
+    The axes are the sine and cosine on the circles of fifths, minor thirds and major thirds (Harte, Sandler and Gasser,
+    "Detecting harmonic change in musical audio", 2006). As in librosa, the circle of major thirds has half the radius.
 
     Args:
-        n_chroma: Number of pitch classes in an octave.
+        n_chroma: Number of pitch classes per octave.
 
     Shape:
         Returns ``(6, n_chroma)``, in float64.
 
     Raises:
-        ParameterError: ``n_chroma`` is not positive.
+        ParameterError: ``n_chroma`` is not a positive integer.
 
     Example:
-        >>> tonnetz_matrix()[:, 0].tolist()  # of C alone  # doctest: +ELLIPSIS
+        >>> tonnetz_matrix()[:, 0].tolist()  # C  # doctest: +ELLIPSIS
         [6.12...e-17, 1.0, 6.12...e-17, 1.0, 3.06...e-17, 0.5]
+
+    See Also:
+        :func:`tonnetz`
     """
     check_positive(n_chroma=n_chroma)
     classes = torch.arange(n_chroma, dtype=torch.float64) * (12 / n_chroma)
@@ -104,30 +114,33 @@ def tonnetz_matrix(*, n_chroma: int = 12) -> Tensor:
 
 
 def tonnetz(chroma: Tensor, *, matrix: Tensor | None = None) -> Tensor:
-    """Computes the tonal centroids of pitch classes, as ``librosa.feature.tonnetz`` does from ``chroma``.
+    """Compute tonal centroid features from a chromagram, as ``librosa.feature.tonnetz`` does from ``chroma``.
 
     Args:
-        chroma: Strengths of the pitch classes, not negative.
-        matrix: What :func:`tonnetz_matrix` gives; ``None`` computes it anew.
+        chroma: Chromagram, not negative.
+        matrix: Precomputed result of :func:`tonnetz_matrix`; ``None`` computes it.
 
     Shape:
         ``(..., n_chroma, frames)`` to ``(..., 6, frames)``, in [-1, 1].
 
     Raises:
-        ParameterError: ``matrix`` does not fit.
+        ParameterError: The shape of ``matrix`` is wrong.
+
+    See Also:
+        :func:`chroma`
     """
     axes = tonnetz_matrix(n_chroma=chroma.shape[-2]) if matrix is None else matrix
     return project(normalise_frames(chroma, norm="sum"), axes)
 
 
 def normalise_frames(spectrum: Tensor, *, norm: Literal["max", "sum"] = "max") -> Tensor:
-    """Divides each frame by the largest of its magnitudes, or by their sum, as ``librosa.util.normalize`` does.
+    """Normalise each frame by its maximum or its sum of magnitudes, as ``librosa.util.normalize`` does.
 
-    A frame with next to nothing in it (less than the smallest normal number) stays as it is.
+    Frames whose norm is below the smallest normal number of the dtype are left unchanged.
 
     Args:
         spectrum: The frames.
-        norm: What becomes 1.
+        norm: Norm that becomes 1: ``"max"`` or ``"sum"``.
 
     Shape:
         ``(..., bins, frames)``, unchanged.

@@ -1,4 +1,4 @@
-"""Pictures: their size and their scale."""
+"""Resizing and normalisation of images."""
 
 from __future__ import annotations
 
@@ -6,52 +6,57 @@ import torch
 from torch import Tensor
 
 from musgenre.core.errors import ParameterError
-from musgenre.functional.blocks import by_pieces, change
+from musgenre.functional.blocks import apply_in_blocks, can_use_blocks
 from musgenre.functional.checks import check_positive
 
 
-def resize(picture: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """Resizes pictures bilinearly.
+def resize(image: Tensor, *, size: tuple[int, int]) -> Tensor:
+    """Resize images by bilinear interpolation with antialiasing.
 
-    Where a picture shrinks, neighbouring pixels are averaged (antialiasing), so that every frame of a long
-    song counts; where it grows, this changes nothing.
+    Antialiasing averages neighbouring pixels where an image shrinks, so that every frame of a long spectrogram
+    contributes. It has no effect where an image grows. The interpolation is that of
+    :func:`torch.nn.functional.interpolate`.
 
     Args:
-        picture: The pictures.
+        image: The images.
         size: New height and width, in pixels.
 
     Shape:
         ``(..., height, width)`` to ``(..., *size)``.
 
     Raises:
-        ParameterError: ``size`` is not positive, or ``picture`` has fewer than two dimensions.
+        ParameterError: ``size`` is not positive, or ``image`` has fewer than two dimensions.
 
     Example:
         >>> resize(torch.tensor([[0.0, 1.0], [2.0, 3.0]]), size=(1, 1))
         tensor([[1.5000]])
     """
     check_positive(height=size[0], width=size[1])
-    if picture.ndim < 2:
-        raise ParameterError(f"A picture needs the shape (..., height, width), not {tuple(picture.shape)}.")
-    one_channel = picture.reshape(-1, 1, *picture.shape[-2:])
+    if image.ndim < 2:
+        raise ParameterError(f"An image needs the shape (..., height, width), not {tuple(image.shape)}.")
+    one_channel = image.reshape(-1, 1, *image.shape[-2:])
     resized = torch.nn.functional.interpolate(one_channel, size, mode="bilinear", antialias=True)
-    return resized.reshape(*picture.shape[:-2], *size)
+    return resized.reshape(*image.shape[:-2], *size)
 
 
-def normalise(picture: Tensor, *, mean: Tensor, std: Tensor, inplace: bool = False) -> Tensor:
-    """Subtracts a mean from each channel and divides by a deviation.
+def normalise(image: Tensor, *, mean: Tensor, std: Tensor, inplace: bool = False) -> Tensor:
+    """Normalise each channel: subtract a mean and divide by a standard deviation.
 
     Args:
-        picture: The pictures.
-        mean: ``(channels,)``, or ``(1,)`` for all channels alike.
-        std: ``(channels,)`` or ``(1,)``.
-        inplace: Whether ``picture`` may be overwritten, as it is where that saves time.
+        image: The images.
+        mean: Mean of each channel, in the units of ``image``; ``(channels,)``, or ``(1,)`` for all channels.
+        std: Standard deviation of each channel, positive; ``(channels,)`` or ``(1,)``.
+        inplace: Whether ``image`` may be overwritten. It is only where that saves time.
 
     Shape:
         ``(..., channels, height, width)``, unchanged.
+
+    Example:
+        >>> normalise(torch.tensor([[[1.0, 2.0]]]), mean=torch.tensor([1.0]), std=torch.tensor([0.5]))
+        tensor([[[0., 2.]]])
     """
-    if inplace and mean.numel() == std.numel() == 1 and by_pieces(picture, mean, std):
-        mean, std = mean.to(picture), std.to(picture)
-        change(picture, lambda piece: piece.sub_(mean).div_(std))
-        return picture
-    return (picture - mean.to(picture)[:, None, None]).div_(std.to(picture)[:, None, None])
+    if inplace and mean.numel() == std.numel() == 1 and can_use_blocks(image, mean, std):
+        mean, std = mean.to(image), std.to(image)
+        apply_in_blocks(image, lambda block: block.sub_(mean).div_(std))
+        return image
+    return (image - mean.to(image)[:, None, None]).div_(std.to(image)[:, None, None])

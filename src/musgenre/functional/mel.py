@@ -1,4 +1,4 @@
-"""Mel bands: the filters, and what passes through them."""
+"""Mel filterbanks and mel spectrograms."""
 
 from __future__ import annotations
 
@@ -14,50 +14,55 @@ import torch
 from torch import Tensor
 
 from musgenre.core.errors import ParameterError
-from musgenre.functional.blocks import by_pieces, mel_of_frames
-from musgenre.functional.checks import check_positive, check_size
+from musgenre.functional.blocks import can_use_blocks, mel_power_in_blocks
+from musgenre.functional.checks import check_matrix_size, check_positive
 from musgenre.functional.spectrum import check_waveform, power_spectrogram
 
 _GROUP_BANDS = 16
-"""Bands multiplied together: fewer are more products than they save, more are mostly zeros."""
+"""Mel bands in one matrix product. With fewer, the additional products cost more than they save; with more, most
+weights are zeros."""
 
-# Slaney's scale (Auditory Toolbox, 1998): linear up to 1,000 Hz, then 27 mels for each factor of 6.4.
+# Mel scale of Slaney, "Auditory Toolbox", 1998: linear below 1,000 Hz, then 27 mels for each factor of 6.4.
 _MEL_HZ = 200.0 / 3
 _BREAK_HZ = 1000.0
-_BREAK_MEL = _BREAK_HZ / _MEL_HZ  # 15, rounded as librosa has it
+_BREAK_MEL = _BREAK_HZ / _MEL_HZ  # 15, with librosa's rounding
 _LOG_STEP = math.log(6.4) / 27
 
 
 def mel_filterbank(
     *, sample_rate: int, n_fft: int = 2048, n_mels: int = 128, f_min_hz: float = 0.0, f_max_hz: float | None = None
 ) -> Tensor:
-    """Returns librosa's triangular mel filters: Slaney's scale, each of unit area.
+    """Construct a mel filterbank, as ``librosa.filters.mel`` does.
 
-    They are the numbers that librosa's own features use, which are rounded to float32, here as float64.
+    Filters are triangles of unit area whose edges are evenly spaced on the mel scale of Slaney ("Auditory Toolbox",
+    1998). Their weights equal librosa's, which are rounded to float32, but are returned in float64.
 
     Args:
         sample_rate: Rate of the audio, in hertz.
         n_fft: Length of the Fourier transform, in samples.
-        n_mels: Number of bands.
-        f_min_hz: Lower edge of the lowest band.
-        f_max_hz: Upper edge of the highest band; ``None`` is half the sample rate.
+        n_mels: Number of mel bands.
+        f_min_hz: Lower edge of the lowest band, in hertz.
+        f_max_hz: Upper edge of the highest band, in hertz; ``None`` is half the sample rate.
 
     Shape:
-        Returns ``(n_mels, n_fft // 2 + 1)``.
+        Returns ``(n_mels, n_fft // 2 + 1)``, in float64.
 
     Raises:
-        ParameterError: A count is not positive, the matrix would have more than 2**24 numbers, or not
-            ``0 <= f_min_hz < f_max_hz <= sample_rate / 2``.
+        ParameterError: A count is not a positive integer, the matrix would have more than 2**24 entries, or the edges
+            do not satisfy ``0 <= f_min_hz < f_max_hz <= sample_rate / 2``.
 
     Warns:
-        UserWarning: A band lies between two bins of the transform, and will always be silent.
+        UserWarning: A band lies between two bins of the transform, so that it is always zero.
+
+    See Also:
+        :func:`mel_spectrogram`, :func:`~musgenre.functional.chroma_filterbank`
     """
     check_positive(sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels)
-    check_size(n_mels, n_fft // 2 + 1, what="Mel filters")
+    check_matrix_size(n_mels, n_fft // 2 + 1, name="mel filterbank")
     f_max = sample_rate / 2 if f_max_hz is None else f_max_hz
     if not 0 <= f_min_hz < f_max <= sample_rate / 2:
         raise ParameterError(
-            f"Need 0 <= f_min_hz < f_max_hz <= {sample_rate / 2:g} (half the sample rate), "
+            f"Expected 0 <= f_min_hz < f_max_hz <= {sample_rate / 2:g} (half the sample rate), "
             f"not f_min_hz={f_min_hz!r} and f_max_hz={f_max_hz!r}."
         )
     low, high = _hz_to_mel(np.array([f_min_hz, f_max], dtype=np.float64)).tolist()
@@ -69,20 +74,20 @@ def mel_filterbank(
     bank = (triangles * area[:, None]).astype(np.float32)
     if not (bank.any(axis=1) | (edges[:-2] == 0)).all():
         warnings.warn(
-            f"Some of {n_mels} mel bands are empty with n_fft={n_fft}: take fewer bands or a longer transform.",
+            f"Some of {n_mels} mel bands are empty with n_fft={n_fft}: reduce n_mels or increase n_fft.",
             stacklevel=2,
         )
     return torch.from_numpy(bank.astype(np.float64))
 
 
 def mel_groups(filterbank: Tensor) -> tuple[tuple[slice, slice], ...]:
-    """Finds where a filterbank is not zero: for each few neighbouring bands, the bins that they hear.
+    """Find the non-zero blocks of a mel filterbank: groups of adjacent bands and the bins that they cover.
 
     Args:
-        filterbank: From :func:`mel_filterbank`.
+        filterbank: Weights, from :func:`mel_filterbank`.
 
     Returns:
-        Pairs of slices ``(bands, bins)``; outside of all of them ``filterbank[bands, bins]`` is zero.
+        Pairs of slices ``(bands, bins)``. All weights outside of ``filterbank[bands, bins]`` are zero.
 
     Example:
         >>> mel_groups(mel_filterbank(sample_rate=22_050, n_mels=32))
@@ -91,23 +96,26 @@ def mel_groups(filterbank: Tensor) -> tuple[tuple[slice, slice], ...]:
     groups = []
     for start in range(0, len(filterbank), _GROUP_BANDS):
         bands = slice(start, min(start + _GROUP_BANDS, len(filterbank)))
-        heard = filterbank[bands].any(dim=0).nonzero().flatten().tolist() or [0]
-        groups.append((bands, slice(heard[0], heard[-1] + 1)))
+        covered = filterbank[bands].any(dim=0).nonzero().flatten().tolist() or [0]
+        groups.append((bands, slice(covered[0], covered[-1] + 1)))
     return tuple(groups)
 
 
 def mel_spectrogram(power: Tensor, *, filterbank: Tensor) -> Tensor:
-    """Sums a power spectrogram into bands.
+    """Compute a mel spectrogram from a power spectrogram, as ``librosa.feature.melspectrogram`` does from ``S``.
 
     Args:
-        power: Power by frequency, from :func:`~musgenre.functional.power_spectrogram`.
+        power: Power spectrogram, from :func:`~musgenre.functional.power_spectrogram`.
         filterbank: Weights, from :func:`mel_filterbank`.
 
     Shape:
-        ``(..., bins, frames)`` with ``(n_mels, bins)`` to ``(..., n_mels, frames)``.
+        ``(..., bins, frames)`` and ``(n_mels, bins)`` to ``(..., n_mels, frames)``.
 
     Raises:
-        ParameterError: The two differ in ``bins``.
+        ParameterError: The numbers of bins differ.
+
+    See Also:
+        :func:`mel_power_spectrogram`, :func:`~musgenre.functional.chroma`
     """
     return project(power, filterbank)
 
@@ -120,38 +128,43 @@ def mel_power_spectrogram(
     filterbank: Tensor,
     groups: Sequence[tuple[slice, slice]] | None = None,
 ) -> Tensor:
-    """Computes ``mel_spectrogram(power_spectrogram(waveform))`` faster, and without ever holding the power spectrogram.
+    """Compute a mel power spectrogram from a waveform.
 
-    On a CPU a few frames at a time are windowed, transformed and summed, so that they do not leave its cache, and only
-    those products are formed that are not zero. Elsewhere, for gradients, and in a graph that is compiled or exported,
-    which must not depend on the number of frames, all go together.
+    Equal to :func:`mel_spectrogram` of :func:`~musgenre.functional.power_spectrogram` and to
+    ``librosa.feature.melspectrogram``, but faster, and without storing the power spectrogram. On a CPU, frames are
+    windowed, transformed and projected in blocks that fit into the cache, and products with zero weights are skipped.
+    Gradients, other devices, and compiled or exported graphs, which must not depend on the number of frames, use a
+    single pass.
 
     Args:
-        waveform: The signal, of floating-point numbers.
-        window: As for :func:`~musgenre.functional.power_spectrogram`; its length is that of the transform.
-        hop_length: Samples from one frame to the next.
+        waveform: The signal, in floating point.
+        window: The window; its length is that of the Fourier transform, in samples.
+        hop_length: Samples between the starts of successive frames.
         filterbank: Weights, from :func:`mel_filterbank`.
-        groups: What :func:`mel_groups` finds in ``filterbank``; ``None`` finds it anew.
+        groups: Precomputed result of :func:`mel_groups`; ``None`` computes it.
 
     Shape:
-        ``(..., samples)`` with ``(n_fft,)`` and ``(n_mels, n_fft // 2 + 1)`` to ``(..., n_mels, frames)``.
+        ``(..., samples)``, ``(n_fft,)`` and ``(n_mels, n_fft // 2 + 1)`` to ``(..., n_mels, frames)``.
 
     Raises:
-        ParameterError: The signal has no sample or whole numbers, or the filterbank does not fit the window.
+        ParameterError: The signal is empty or not in floating point, or the filterbank does not match the window.
 
     Example:
         >>> bank, window = mel_filterbank(sample_rate=22_050), torch.hann_window(2048)
         >>> mel_power_spectrogram(torch.randn(2, 66_150), window=window, hop_length=512, filterbank=bank).shape
         torch.Size([2, 128, 130])
+
+    See Also:
+        :func:`~musgenre.functional.power_spectrogram`, :func:`mel_spectrogram`
     """
     check_waveform(waveform)
     window, filterbank = window.to(waveform), filterbank.to(waveform)
     if filterbank.shape[-1] != len(window) // 2 + 1:
-        raise ParameterError(f"The filterbank needs {len(window) // 2 + 1} bins, not {filterbank.shape[-1]}.")
-    if not by_pieces(waveform, window, filterbank):
+        raise ParameterError(f"The filterbank must have {len(window) // 2 + 1} bins, not {filterbank.shape[-1]}.")
+    if not can_use_blocks(waveform, window, filterbank):
         return project(power_spectrogram(waveform, n_fft=len(window), hop_length=hop_length, window=window), filterbank)
     with _no_autocast(waveform):
-        mel = mel_of_frames(
+        mel = mel_power_in_blocks(
             waveform.reshape(-1, waveform.shape[-1]),
             window=window,
             hop_length=hop_length,
@@ -162,22 +175,22 @@ def mel_power_spectrogram(
 
 
 def project(spectrum: Tensor, matrix: Tensor) -> Tensor:
-    """Multiplies a matrix with each spectrum, in the spectrum's own precision.
+    """Multiply each spectrum by a matrix, in the precision of the spectrum.
 
     Shape:
-        ``(..., bins, frames)`` with ``(rows, bins)`` to ``(..., rows, frames)``.
+        ``(..., bins, frames)`` and ``(rows, bins)`` to ``(..., rows, frames)``.
 
     Raises:
-        ParameterError: The two differ in ``bins``.
+        ParameterError: The numbers of bins differ.
     """
     if spectrum.ndim < 2 or spectrum.shape[-2] != matrix.shape[-1]:
-        raise ParameterError(f"Need a spectrum of {matrix.shape[-1]} bins by frames, not {tuple(spectrum.shape)}.")
+        raise ParameterError(f"Expected a spectrum of {matrix.shape[-1]} bins by frames, not {tuple(spectrum.shape)}.")
     with _no_autocast(spectrum):
         return matrix.to(spectrum) @ spectrum
 
 
 def _no_autocast(like: Tensor) -> AbstractContextManager[Any]:
-    # Powers overflow half precision, so a product must not be carried out in it under autocast.
+    # Power overflows in half precision, so autocast must not lower the precision of a product.
     device = like.device.type
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 

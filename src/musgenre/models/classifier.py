@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -18,7 +19,7 @@ from musgenre.core.config import ModelConfig, Prediction
 from musgenre.core.errors import MusgenreError
 from musgenre.models import cards, hub
 from musgenre.models import serialization as weights
-from musgenre.models.inference import CompiledNetwork, Floats, Inference, OnError, Runtime, WindowOutputs
+from musgenre.models.inference import CompiledNetwork, Floats, Function, Inference, OnError, Runtime, WindowOutputs
 from musgenre.models.network import GenreNetwork
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class GenreClassifier:
         """Return an iterator over the predictions of several recordings, in the given order.
 
         Memory is that of a few recordings, for a collection of any size: ``sources`` is consumed only a few items
-            ahead.
+        ahead.
         The iterator may be dropped at any time; work that was started for it is cancelled.
 
         Args:
@@ -212,7 +213,7 @@ class GenreClassifier:
             AudioFileError, AudioError, ParameterError, WeightsError: As :meth:`predict`.
         """
         embedder: Inference[Any] = Inference(
-            make_function=lambda: self.function(probabilities=False, embedding=True),
+            make_function=self._function_maker(probabilities=False, embedding=True),
             finish=WindowOutputs.to_embedding,
             audio=self.config.audio,
             device=self.device,
@@ -333,19 +334,10 @@ class GenreClassifier:
         size: int = self.network.backbone.out_features
         return size
 
-    def function(self, *, probabilities: bool = True, embedding: bool = False) -> Any:
-        """Return the function from a batch of windows to probabilities, embeddings, or both side by side.
-
-        :meta private:
-        """
-        return self._compiled.function(
-            self.network, temperature=self.config.temperature, probabilities=probabilities, embedding=embedding
-        )
-
     def _predictor(self, batch_size: int | None, on_error: OnError) -> Inference[Prediction]:
         return Inference(
-            make_function=self.function,
-            finish=self._to_prediction,
+            make_function=self._function_maker(),
+            finish=partial(WindowOutputs.to_prediction, labels=self.labels),
             audio=self.config.audio,
             device=self.device,
             batch_size=batch_size,
@@ -353,5 +345,18 @@ class GenreClassifier:
             on_error=on_error,
         )
 
-    def _to_prediction(self, outputs: WindowOutputs) -> Prediction:
-        return outputs.to_prediction(self.labels)
+    def _function_maker(self, *, probabilities: bool = True, embedding: bool = False) -> Callable[[], Function]:
+        return partial(
+            self._compiled.function,
+            self.network,
+            temperature=self.config.temperature,
+            probabilities=probabilities,
+            embedding=embedding,
+        )
+
+    def function(self, *, embedding: bool = False) -> Function:
+        """Return the function from a batch of windows to probabilities, followed by embeddings if requested.
+
+        :meta private:
+        """
+        return self._function_maker(embedding=embedding)()

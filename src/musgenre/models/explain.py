@@ -192,7 +192,7 @@ class Explainer:
         cam = self._captum.LayerGradCam(self.network.classify, _layer_of_maps(self.network, picture))
         maps = cam.attribute(picture.clone().requires_grad_(), target=target, relu_attributions=True)
         size = (picture.shape[-2], picture.shape[-1])
-        return self.network.backbone.onto_picture(maps, size=size)
+        return self.network.backbone.upsample_maps(maps, size=size)
 
     def _integrated_gradients(self, picture: Tensor, baseline: Tensor, *, target: int) -> Tensor:
         attributions: Tensor = self._captum.IntegratedGradients(self.network.classify).attribute(

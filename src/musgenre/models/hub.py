@@ -75,7 +75,7 @@ def download(
     return Path(directory)
 
 
-def upload(  # noqa: PLR0913 - all but one are keywords
+def upload(
     folder: Path,
     *,
     name: str,

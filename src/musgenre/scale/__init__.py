@@ -1,7 +1,7 @@
-"""Whole collections on Ray Data: :func:`predict_collection`; and :func:`predict_batch`, for other engines as well.
+"""Prediction of large collections: :func:`predict_collection` with Ray Data, :func:`predict_batch` for other engines.
 
-It needs the extra ``scale``. Songs pass four steps: a list, decoding on CPUs, the network in a pool of actors, Parquet.
-Ray schedules each step, repeats it when a machine is lost, and holds it back when the next one is slower.
+Requires the extra ``scale``. The pipeline has four steps: list the songs, decode them on CPUs, run the network in a
+pool of actors, and write Parquet. Ray schedules the steps, repeats them if a machine is lost, and applies backpressure.
 """
 
 import lazy_loader

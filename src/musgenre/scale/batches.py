@@ -15,8 +15,8 @@ from musgenre.audio import AudioSource, AudioWindows
 from musgenre.core.config import AudioSpec
 from musgenre.models.classifier import GenreClassifier
 from musgenre.models.inference import Floats, WindowOutputs, batch_size_for, batched, run_batch
-from musgenre.scale.decoding import UNREADABLE, Samples, told
-from musgenre.scale.filesystems import opened
+from musgenre.scale.decoding import UNREADABLE, Samples, error_record
+from musgenre.scale.filesystems import open_source
 
 
 def predict_batch(
@@ -93,7 +93,7 @@ class _Track:
         elif self.source.get("bytes") is not None:
             yield io.BytesIO(self.source["bytes"])
         else:
-            with opened(self.source["path"], filesystem=filesystem) as source:
+            with open_source(self.source["path"], filesystem=filesystem) as source:
                 yield source
 
     def row(self, labels: Sequence[str], *, embedding: bool, windows: bool) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class _Track:
             try:
                 row |= self._results(labels, embedding=embedding, windows=windows)
             except UNREADABLE as error:
-                self.error = told(error)
+                self.error = error_record(error)
         return row | {"id": self.id, "error": self.error, "seconds": self.seconds}
 
     def _results(self, labels: Sequence[str], *, embedding: bool, windows: bool) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _windows(
                         begun = time.perf_counter()
                 track.duration_seconds = audio.duration_seconds
         except UNREADABLE as error:
-            track.error = told(error)
+            track.error = error_record(error)
         track.seconds += time.perf_counter() - begun
 
 

@@ -1,4 +1,4 @@
-"""What the extra ``scale`` brings, or a clear error."""
+"""Imports of the optional dependencies in the extra ``scale``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from musgenre.core.errors import ParameterError
 
 
-def needed(name: str) -> Any:
+def require(name: str) -> Any:
     """Imports a module of the extra.
 
     Args:
-        name: Its full name, such as ``"pyarrow.dataset"``.
+        name: Full name of the module, such as ``"pyarrow.dataset"``.
 
     Raises:
-        ParameterError: It is not installed.
+        ParameterError: The module is not installed.
     """
     try:
         return importlib.import_module(name)

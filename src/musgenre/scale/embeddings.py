@@ -1,4 +1,4 @@
-"""From a collection's embeddings to a dataset that a head learns from."""
+"""Embeddings of a collection as a dataset for training a head."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from musgenre.core.errors import DatasetError
 from musgenre.datasets.base import MissingTrack, Track
 from musgenre.datasets.embeddings import TrackVectors
 from musgenre.models.classifier import GenreClassifier
-from musgenre.scale.dependencies import needed
+from musgenre.scale.dependencies import require
 from musgenre.scale.filesystems import resolve
-from musgenre.scale.schema import revision_of
+from musgenre.scale.schema import model_revision
 
 
 def read_embeddings(
@@ -24,50 +24,52 @@ def read_embeddings(
     groups: Mapping[str, str] | None = None,
     filesystem: Any = None,
 ) -> TrackVectors:
-    """Reads the embeddings of those songs of a collection whose genres are known.
+    """Reads the embeddings of labelled songs in a collection.
 
-    :func:`musgenre.finetune` trains a head on them, over the classifier's backbone, and decodes nothing.
+    :func:`musgenre.finetune` trains a head on them, on top of the classifier's backbone, without decoding audio.
 
     Args:
-        collection: What :func:`~musgenre.scale.predict_collection` wrote with ``embedding=True``.
-        labels: The genre of each song, by id; the collection may hold more.
+        collection: The output of :func:`~musgenre.scale.predict_collection` with ``embedding=True``.
+        labels: Ids to genres. The collection may hold other songs as well.
         classifier: The classifier that predicted the collection.
-        groups: What must not stand on both sides of a split (the artist), by id.
-        filesystem: As for :func:`~musgenre.scale.predict_collection`.
+        groups: Ids to groups, such as artists, that splits keep together.
+        filesystem: See :func:`~musgenre.scale.predict_collection`.
 
     Returns:
-        The songs, with the genres that occur, sorted; ``missing`` names those that have no embedding.
+        The songs, with sorted genres; ``missing`` lists songs without an embedding.
 
     Raises:
-        DatasetError: There is no such collection, it has no embeddings, another model gave them, or no song has one.
+        DatasetError: There is no such collection, it has no embeddings, they belong to another model, or no song has
+            one.
     """
     found, path = resolve(collection, filesystem=filesystem)
-    pa = needed("pyarrow")
+    pa = require("pyarrow")
     try:
-        rows = needed("pyarrow.dataset").dataset(path, format="parquet", filesystem=found)
+        rows = require("pyarrow.dataset").dataset(path, format="parquet", filesystem=found)
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{collection}: cannot be read as a collection ({error}).") from error
     if "embedding" not in rows.schema.names:
         raise DatasetError(f"{collection}: has no embeddings; predict it with embedding=True.")
+    expected = model_revision(classifier)
     revision = (rows.schema.metadata or {}).get(b"musgenre.revision", b"").decode()
-    if revision != (own := revision_of(classifier)):
+    if revision != expected:
         raise DatasetError(
-            f"{collection}: its model has the revision {revision!r}, and not {own!r} as this classifier; give the "
-            "classifier that predicted it."
+            f"{collection}: predicted by the model revision {revision!r}, but this classifier is {expected!r}; give "
+            "the classifier that predicted it."
         )
-    known: dict[str, tuple[Track, Any]] = {}
-    left = dict(labels)
+    found_tracks: dict[str, tuple[Track, Any]] = {}
+    remaining = dict(labels)
     for batch in rows.to_batches(columns=["id", "embedding", "duration_seconds"]):
-        for row in batch.filter(pa.compute.is_in(batch["id"], pa.array(left, pa.string()))).to_pylist():
+        for row in batch.filter(pa.compute.is_in(batch["id"], pa.array(remaining, pa.string()))).to_pylist():
             if row["embedding"] is not None:
                 group = (groups or {}).get(row["id"])
-                label = left.pop(row["id"])
+                label = remaining.pop(row["id"])
                 track = Track(row["id"], Path(row["id"]), label, group, row["duration_seconds"])
-                known[track.id] = (track, row["embedding"])
-    missing = [MissingTrack(one, "the collection has no embedding of it") for one in left]
+                found_tracks[track.id] = (track, row["embedding"])
+    missing = [MissingTrack(one, "the collection has no embedding of it") for one in remaining]
     name = os.path.basename(os.fspath(collection).rstrip("/"))
     genres = sorted(set(labels.values()))
-    # Ray writes rows in any order; what is learnt shall not depend on it.
-    pairs = [known[one] for one in sorted(known)]
+    # Sorted, because Ray writes rows in any order and training must not depend on it.
+    pairs = [found_tracks[one] for one in sorted(found_tracks)]
     tracks, vectors = [track for track, _ in pairs], [vector for _, vector in pairs]
     return TrackVectors(tracks, vectors, labels=genres, classifier=classifier, name=name, missing=missing)

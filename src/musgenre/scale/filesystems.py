@@ -1,15 +1,14 @@
-"""Where collections lie: local disks, and whatever PyArrow or fsspec can reach."""
+"""Access to files on local disks and on file systems of PyArrow and fsspec."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from musgenre.core.errors import AudioFileError, ParameterError
-from musgenre.scale.dependencies import needed
+from musgenre.scale.dependencies import require
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -17,55 +16,56 @@ if TYPE_CHECKING:
 _BUFFER_BYTES = 2**20  # of one request to an object store
 
 
-def resolve(place: str | os.PathLike[str], *, filesystem: Any = None) -> tuple[FileSystem, str]:
-    """Returns PyArrow's file system and the path in it that a place stands for.
+def resolve(location: str | os.PathLike[str], *, filesystem: Any = None) -> tuple[FileSystem, str]:
+    """Returns PyArrow's file system and the path in it for a location.
 
     Args:
-        place: A local path, a URI such as ``s3://bucket/music``, or a path in ``filesystem``.
-        filesystem: A file system of PyArrow or of fsspec, with credentials of its own; ``None`` goes by the place.
+        location: A local path, a URI such as ``s3://bucket/music``, or a path in ``filesystem``.
+        filesystem: A file system of PyArrow or fsspec, which holds its own credentials; by default it is inferred from
+            the location.
 
     Raises:
-        ParameterError: There is no such kind of place, or the extra ``scale`` is not installed.
+        ParameterError: No file system is known for the location, or the extra ``scale`` is not installed.
 
     Example:
         >>> resolve("/music/jazz")[1], resolve("memory://music/jazz")[1]
         ('/music/jazz', '/music/jazz')
     """
-    fs = needed("pyarrow.fs")
-    text = os.fspath(place)
+    fs = require("pyarrow.fs")
+    text = os.fspath(location)
     if filesystem is not None:
-        known = isinstance(filesystem, fs.FileSystem)
-        return (filesystem if known else fs.PyFileSystem(fs.FSSpecHandler(filesystem))), text.partition("://")[
-            2
-        ] or text
+        if not isinstance(filesystem, fs.FileSystem):
+            filesystem = fs.PyFileSystem(fs.FSSpecHandler(filesystem))
+        return filesystem, text.partition("://")[2] or text
     if "://" not in text:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text))
     try:
         return cast("tuple[FileSystem, str]", fs.FileSystem.from_uri(text))
-    except (ValueError, OSError):  # PyArrow does not know the scheme, or not how to sign in: fsspec may
+    except (ValueError, OSError):  # PyArrow does not know the scheme or the credentials; fsspec may
         try:
-            found, path = needed("fsspec.core").url_to_fs(text)
+            found, path = require("fsspec.core").url_to_fs(text)
         except (ValueError, ImportError, OSError) as error:
             raise ParameterError(
-                f"{text}: no file system for this place ({error}); give filesystem, of PyArrow or fsspec."
+                f"{text}: no file system for this location ({error}); give filesystem, of PyArrow or fsspec."
             ) from error
         return fs.PyFileSystem(fs.FSSpecHandler(found)), path
 
 
 def is_local(filesystem: FileSystem) -> bool:
-    """Says whether paths of a file system are paths of this machine."""
+    """Returns whether the paths of a file system are local paths."""
     return bool(filesystem.type_name == "local")
 
 
-@contextlib.contextmanager
-def opened(path: str, *, filesystem: FileSystem | None = None) -> Iterator[str | BinaryIO]:
-    """Gives what :mod:`musgenre.audio` reads a song from: the path where it is local, else a file that seeks.
+def open_source(
+    path: str, *, filesystem: FileSystem | None = None
+) -> contextlib.AbstractContextManager[str | BinaryIO]:
+    """Returns a context manager for a file as :mod:`musgenre.audio` reads it: a local path, or a seekable binary file.
 
-    Of a file elsewhere only what is asked for is fetched, a megabyte at a time.
+    Of a remote file, only the requested parts are fetched, in requests of one megabyte.
 
     Args:
-        path: A path in the file system, or a URI that names its own.
-        filesystem: Where ``path`` is, unless it is a URI.
+        path: A path in the file system, or a URI.
+        filesystem: The file system of ``path``, unless it is a URI; ``None`` is the local disk.
 
     Raises:
         AudioFileError: There is no such file, or it cannot be opened.
@@ -73,20 +73,17 @@ def opened(path: str, *, filesystem: FileSystem | None = None) -> Iterator[str |
     if "://" in path or filesystem is None:
         filesystem, path = resolve(path)
     if is_local(filesystem):
-        yield path
-        return
+        return contextlib.nullcontext(path)
     try:
-        raw = filesystem.open_input_file(path)
+        return _NamedReader(filesystem.open_input_file(path), path)
     except FileNotFoundError as error:
         raise AudioFileError(f"{path}: there is no such file; check the path.") from error
     except OSError as error:
         raise AudioFileError(f"{path}: cannot be opened ({error}); check the path and its permissions.") from error
-    with raw, _Named(raw, path) as file:
-        yield file
 
 
-class _Named(io.BufferedReader):
-    """A file that messages can call by its name; PyArrow's have none."""
+class _NamedReader(io.BufferedReader):
+    """A buffered file with a name for error messages, which PyArrow's files lack."""
 
     name = ""
 

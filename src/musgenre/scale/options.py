@@ -1,32 +1,30 @@
-"""How a collection is predicted, and what came of it."""
+"""Options and report of :func:`~musgenre.scale.predict_collection`."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from musgenre.core.errors import ParameterError
-from musgenre.core.registry import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionOptions:
-    """How :func:`~musgenre.scale.predict_collection` goes about it; every field can be given to it by name.
+    """Options of :func:`~musgenre.scale.predict_collection`, which takes every field as a keyword.
 
     Attributes:
-        embedding: Whether each row holds the mean of the backbone's vectors.
-        windows: Whether each row holds what was said of each window.
-        batch_size: Windows that go through the network together; ``None`` is 10 on a CPU, 64 on a GPU.
-        workers: Actors that hold the network, at most; ``None`` is one a GPU, or one a CPU where there is none.
-        songs_per_block: Songs that one task decodes and one call of the network is given.
-        block_bytes: How much the decoded samples of a block may take; what does not fit is decoded piece by piece where
-            the network is. Up to twice as much is held while a block is made.
-        songs_per_file: Songs in one Parquet file, at least; as many may have to be predicted again after a kill.
-        filesystem: PyArrow's or fsspec's file system of the source; ``None`` goes by its URI, or is the local disk.
-        output_filesystem: The same, of the output.
+        embedding: Whether each row holds the song's embedding, the mean of the backbone's output over its windows.
+        windows: Whether each row holds the probabilities of each window.
+        batch_size: Number of windows in a batch; by default 10 on a CPU and 64 on a GPU.
+        workers: Maximum number of actors with the network; by default one per GPU, or one per CPU without GPUs.
+        songs_per_block: Number of songs in a block, which one task decodes and one call of the network predicts.
+        block_bytes: Maximum size of the decoded samples of a block. Songs beyond it are decoded block by block by the
+            actor. Decoding a block takes up to twice this memory.
+        songs_per_file: Minimum number of songs in a Parquet file. As many may have to be predicted again after a kill.
+        filesystem: PyArrow's or fsspec's file system of the source; by default that of its URI, or the local disk.
+        output_filesystem: File system of the output, likewise.
         progress: Whether Ray shows progress bars.
-        dry_run: Whether nothing is done but to look at the source and the output.
+        dry_run: Whether only to check the source and the output, and to return the plan.
 
     Raises:
         ParameterError: A number is below 1.
@@ -50,39 +48,19 @@ class CollectionOptions:
             if value is not None and value < 1:
                 raise ParameterError(f"{name} must be at least 1, not {value!r}.")
 
-    @classmethod
-    def of(cls, given: dict[str, Any]) -> CollectionOptions:
-        """Makes options of keyword arguments.
-
-        Raises:
-            ParameterError: There is no such option, or a value is out of range.
-
-        Example:
-            >>> CollectionOptions.of({"embeding": True})  # doctest: +ELLIPSIS
-            Traceback (most recent call last):
-            ...
-            musgenre.core.errors.ParameterError: predict_collection() has no option 'embeding'. Did you mean ...
-        """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in given:
-            if name not in known:
-                told = f"{did_you_mean(name, known)} All: {', '.join(known)}."
-                raise ParameterError(f"predict_collection() has no option {name!r}.{told}")
-        return cls(**given)
-
 
 @dataclass(frozen=True)
 class CollectionReport:
-    """What :func:`~musgenre.scale.predict_collection` returns.
+    """Result of :func:`~musgenre.scale.predict_collection`.
 
     Attributes:
-        output: Where the rows are.
-        songs: How many songs the source has.
-        present: How many rows the output had before.
-        predicted: How many rows it got now; 0 in a dry run.
-        failed: How many of all its rows have an error; 0 in a dry run.
-        seconds: How long it took.
-        plan: What is done, in a person's words, a line a step.
+        output: The output's folder or URI.
+        songs: Number of songs in the source.
+        present: Number of rows in the output before the run.
+        predicted: Number of rows added by the run; 0 in a dry run.
+        failed: Number of rows in the output with an error; 0 in a dry run.
+        seconds: Duration of the run.
+        plan: Description of the run, with one line per step.
     """
 
     output: str

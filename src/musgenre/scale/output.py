@@ -1,11 +1,10 @@
-"""The dataset that a collection is written to, and how it is known to be whole."""
+"""The Parquet dataset of a collection: its metadata, checkpoint and verification."""
 
 from __future__ import annotations
 
 import json
 import os
 import posixpath
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,140 +12,140 @@ import numpy.typing as npt
 
 from musgenre.core.errors import DatasetError
 from musgenre.datasets.base import abbreviated
-from musgenre.scale.dependencies import needed
+from musgenre.scale.dependencies import require
 from musgenre.scale.filesystems import resolve
-from musgenre.scale.sources import Source, hashed
+from musgenre.scale.sources import Source, hash_ids
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_PENDING = ".pending.parquet"  # what Ray calls a checkpoint whose rows are not all written
+_PENDING = ".pending.parquet"  # suffix of Ray's checkpoints whose rows are not all written
 
 
 class Output:
-    """A Parquet dataset, with a folder ``_musgenre`` beside its files that readers of Parquet pass over.
+    """A Parquet dataset with a folder ``_musgenre``, which readers of Parquet ignore.
 
-    The folder holds ``collection.json`` (which model and columns), ``songs`` (what is to be predicted) and ``done``
-    (Ray's checkpoint).
+    The folder holds ``collection.json`` (the model and the columns), ``songs`` (the list of songs to predict) and
+    ``done`` (Ray's checkpoint).
 
     Args:
-        place: The dataset's folder or URI.
-        schema: Its columns, with the model in their metadata.
-        filesystem: As for :func:`~musgenre.scale.filesystems.resolve`.
+        location: Folder or URI of the dataset.
+        schema: Schema of the rows, with the model in its metadata.
+        filesystem: See :func:`~musgenre.scale.filesystems.resolve`.
     """
 
-    def __init__(self, place: str | os.PathLike[str], schema: pa.Schema, *, filesystem: Any = None) -> None:
-        self.place = os.fspath(place)
+    def __init__(self, location: str | os.PathLike[str], schema: pa.Schema, *, filesystem: Any = None) -> None:
+        self.location = os.fspath(location)
         self.schema = schema
-        self.filesystem, self.path = resolve(place, filesystem=filesystem)
+        self.filesystem, self.path = resolve(location, filesystem=filesystem)
         self.path = self.path.rstrip("/")
-        self.own = posixpath.join(self.path, "_musgenre")
-        self.songs = posixpath.join(self.own, "songs")
-        self.done = posixpath.join(self.own, "done")
-        self._card = posixpath.join(self.own, "collection.json")
+        directory = posixpath.join(self.path, "_musgenre")
+        self.songs = posixpath.join(directory, "songs")
+        self.done = posixpath.join(directory, "done")
+        self._metadata_path = posixpath.join(directory, "collection.json")
 
     def check(self) -> None:
-        """Refuses a folder with something else in it, or with rows of another model or other columns.
+        """Checks that the folder is new, empty, or holds rows of the same model with the same columns.
 
         Raises:
-            DatasetError: It is such a folder.
+            DatasetError: The folder holds something else.
         """
-        card = self._read_card()
-        if card is None:
+        found = self._read_metadata()
+        if found is None:
             if self._entries(self.path):
-                raise DatasetError(f"{self.place}: holds something else; give a new or empty folder.")
+                raise DatasetError(f"{self.location}: holds something else; give a new or empty folder.")
             return
-        mine = self._identity()
-        differ = [f"{name} {card.get(name)!r}, not {mine[name]!r}" for name in mine if card.get(name) != mine[name]]
-        if differ:
+        expected = self._metadata()
+        differences = [
+            f"{name} {found.get(name)!r}, not {value!r}" for name, value in expected.items() if found.get(name) != value
+        ]
+        if differences:
             raise DatasetError(
-                f"{self.place}: holds rows with {abbreviated(differ)}; give another folder, or that model and columns."
+                f"{self.location}: holds rows with {abbreviated(differences)}; give another folder, or the same model "
+                "and columns."
             )
 
-    def claim(self, source: Source) -> None:
-        """Writes down what the dataset is, and the songs that are to be in it; there may be songs in it already."""
-        pq = needed("pyarrow.parquet")
+    def prepare(self, source: Source) -> None:
+        """Writes the metadata and the list of songs, which replaces the list of an earlier run."""
+        pq = require("pyarrow.parquet")
         self.filesystem.create_dir(self.done, recursive=True)
-        partial = f"{self._card}.partial"
+        partial = f"{self._metadata_path}.partial"
         with self.filesystem.open_output_stream(partial) as file:
-            file.write(json.dumps(self._identity(), indent=2, ensure_ascii=False).encode())
-        self.filesystem.move(partial, self._card)
+            file.write(json.dumps(self._metadata(), indent=2, ensure_ascii=False).encode())
+        self.filesystem.move(partial, self._metadata_path)
         if self._files(self.songs):
             self.filesystem.delete_dir_contents(self.songs)
         self.filesystem.create_dir(self.songs, recursive=True)
         for number, batch in enumerate(source.batches()):
             pq.write_table(batch, posixpath.join(self.songs, f"{number:06}.parquet"), filesystem=self.filesystem)
 
-    def settle(self) -> None:
-        """Takes back what was marked as done while Ray was cut off between the two steps of doing so.
+    def repair_checkpoint(self) -> None:
+        """Removes checkpoints that are both pending and done, so that their songs are predicted again.
 
-        Ray renames a checkpoint from pending to done; in an object store both names may be left. Ray then removes the
-        rows of what is pending and believes what is done, so that rows would be lost. Without the second name they are
-        predicted anew.
+        Ray renames a checkpoint from pending to done. In an object store, an interruption may leave both names. Ray
+        would then remove the rows, because of the pending checkpoint, and not predict them again, because of the other.
         """
         names = set(self._files(self.done))
         for name in names:
-            if name.endswith(_PENDING) and (twin := f"{name.removesuffix(_PENDING)}.parquet") in names:
-                self.filesystem.delete_file(twin)
+            if name.endswith(_PENDING) and (done := f"{name.removesuffix(_PENDING)}.parquet") in names:
+                self.filesystem.delete_file(done)
 
-    def present(self) -> int:
-        """Returns how many rows are marked as done."""
+    def count_done(self) -> int:
+        """Returns the number of rows that the checkpoint marks as done."""
         files = [name for name in self._files(self.done) if not name.endswith(_PENDING)]
         return self._dataset(files).count_rows() if files else 0
 
     def verify(self, planned: npt.NDArray[np.uint64]) -> int:
-        """Makes sure that every song has one row.
+        """Checks that every song has exactly one row.
 
         Args:
-            planned: The hashes of the ids of all songs.
+            planned: Hashes of the ids of all songs.
 
         Returns:
-            How many rows have an error.
+            The number of rows with an error.
 
         Raises:
-            DatasetError: A song has no row, or a row is there twice.
+            DatasetError: A song has no row, or a row is repeated.
         """
         hashes, failed = [np.empty(0, np.uint64)], 0
-        for batch in self._rows():
-            hashes.append(hashed(batch["id"].to_pylist()))
-            failed += len(batch) - batch["error"].null_count
+        if files := self._files(self.path):
+            for batch in self._dataset(files).to_batches(columns=["id", "error"]):
+                hashes.append(hash_ids(batch["id"].to_pylist()))
+                failed += len(batch) - batch["error"].null_count
         written = np.sort(np.concatenate(hashes))
         missing = np.setdiff1d(planned, written).size
-        twice = int((written[1:] == written[:-1]).sum())
-        if missing or twice:
+        repeated = int((written[1:] == written[:-1]).sum())
+        if missing or repeated:
             raise DatasetError(
-                f"{self.place}: {missing} songs have no row, and {twice} rows are there twice, as when two runs "
-                "write to one place at a time. Delete the folder and run again, one run at a time."
+                f"{self.location}: {missing} songs have no row, and {repeated} rows are repeated, which happens if two "
+                "runs write to the same folder at a time. Delete the folder and run again, one run at a time."
             )
         return failed
 
-    def _rows(self) -> Iterator[pa.RecordBatch]:
-        files = self._files(self.path)
-        if files:
-            yield from self._dataset(files).to_batches(columns=["id", "error"])
-
     def _dataset(self, files: list[str]) -> Any:
-        return needed("pyarrow.dataset").dataset(sorted(files), format="parquet", filesystem=self.filesystem)
+        return require("pyarrow.dataset").dataset(sorted(files), format="parquet", filesystem=self.filesystem)
 
     def _files(self, folder: str) -> list[str]:
-        """Returns the files that lie in a folder itself; none where there is no folder."""
+        """Returns the files directly in a folder; none if there is no such folder."""
         return [entry.path for entry in self._entries(folder) if entry.is_file]
 
     def _entries(self, folder: str) -> list[Any]:
-        fs = needed("pyarrow.fs")
+        fs = require("pyarrow.fs")
         found: list[Any] = self.filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
         return found
 
-    def _read_card(self) -> dict[str, Any] | None:
+    def _read_metadata(self) -> dict[str, Any] | None:
         try:
-            with self.filesystem.open_input_stream(self._card) as file:
-                card = json.loads(file.read())
+            with self.filesystem.open_input_stream(self._metadata_path) as file:
+                metadata = json.loads(file.read())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise DatasetError(f"{self.place}: {self._card} cannot be read ({error}); give another folder.") from error
-        return card if isinstance(card, dict) else {}
+            raise DatasetError(
+                f"{self.location}: {self._metadata_path} cannot be read ({error}); give another folder."
+            ) from error
+        return metadata if isinstance(metadata, dict) else {}
 
-    def _identity(self) -> dict[str, Any]:
-        told = {key.decode().removeprefix("musgenre."): value.decode() for key, value in self.schema.metadata.items()}
-        return {**told, "columns": self.schema.names}
+    def _metadata(self) -> dict[str, Any]:
+        model = {key.decode().removeprefix("musgenre."): value.decode() for key, value in self.schema.metadata.items()}
+        return {**model, "columns": self.schema.names}

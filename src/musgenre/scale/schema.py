@@ -1,4 +1,4 @@
-"""The rows of a collection: their columns, and the version that is kept in every Parquet file."""
+"""Schema of the rows of a collection, and its version in the metadata of every Parquet file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from musgenre.core.config import ModelConfig, to_dict
-from musgenre.scale.dependencies import needed
+from musgenre.scale.dependencies import require
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from musgenre.models.classifier import GenreClassifier
 
 SCHEMA_VERSION = 1
-"""Version of the rows, ``musgenre.schema_version`` in a file's metadata; it rises when a column changes its meaning."""
+"""Version of the schema, ``musgenre.schema_version`` in the metadata. It increases when a column's meaning changes."""
 
 
-def schema_of(
+def collection_schema(
     config: ModelConfig, *, revision: str, embedding_size: int | None = None, windows: bool = False
 ) -> pa.Schema:
-    """Returns the columns of a collection that a model has predicted.
+    """Returns the schema of a collection.
 
     Args:
-        config: The model.
-        revision: What :func:`revision_of` says of it.
-        embedding_size: Length of the embeddings, where there is a column of them.
+        config: Configuration of the model.
+        revision: Revision of the model; see :func:`model_revision`.
+        embedding_size: Length of the embeddings; without one, there is no column of embeddings.
         windows: Whether there is a column of windows.
 
     Raises:
         ParameterError: The extra ``scale`` is not installed.
     """
-    pa = needed("pyarrow")
-    told = {
+    pa = require("pyarrow")
+    metadata = {
         "schema_version": str(SCHEMA_VERSION),
         "model": config.name,
         "revision": revision,
@@ -53,27 +53,27 @@ def schema_of(
         ("error", pa.struct([("kind", pa.string()), ("message", pa.string())])),
         ("seconds", pa.float64()),
     ]
-    return pa.schema(columns, metadata={f"musgenre.{key}": value for key, value in told.items()})
+    return pa.schema(columns, metadata={f"musgenre.{key}": value for key, value in metadata.items()})
 
 
-def revision_of(classifier: GenreClassifier) -> str:
-    """Returns 16 hexadecimal digits that differ whenever a model's configuration or weights do."""
+def model_revision(classifier: GenreClassifier) -> str:
+    """Returns 16 hexadecimal digits that identify a model's configuration and weights."""
     import torch
 
-    told = {
+    config = {
         key: value for key, value in to_dict(classifier.config).items() if key not in ("scores", "training", "split")
     }
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in classifier.network.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 
-def table_of(columns: dict[str, list[Any]], schema: pa.Schema) -> pa.Table:
-    """Returns the columns that :func:`~musgenre.scale.predict_batch` gives, and the model, as rows of a collection."""
-    pa = needed("pyarrow")
+def to_table(columns: dict[str, list[Any]], schema: pa.Schema) -> pa.Table:
+    """Returns the columns of :func:`~musgenre.scale.predict_batch` as rows of a collection, with the model."""
+    pa = require("pyarrow")
     count = len(columns["id"])
     model = {name: [schema.metadata[f"musgenre.{name}".encode()].decode()] * count for name in ("model", "revision")}
-    told = {**columns, **model}
-    return pa.table({field.name: pa.array(told[field.name], field.type) for field in schema}, schema=schema)
+    rows = {**columns, **model}
+    return pa.table({field.name: pa.array(rows[field.name], field.type) for field in schema}, schema=schema)

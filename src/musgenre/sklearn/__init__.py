@@ -1,7 +1,7 @@
-"""Musgenre's parts as scikit-learn's: features and embeddings as transformers, fine-tuning as a classifier.
+"""scikit-learn estimators: features and embeddings as transformers, fine-tuning as a classifier.
 
-They go into a ``Pipeline``, ``cross_val_score`` or ``GridSearchCV`` like any other estimator. What they are given is
-songs: a sequence of paths, or a table of waveforms ``(songs, samples)``.
+They work in a ``Pipeline``, ``cross_val_score`` or ``GridSearchCV`` like any other estimator. Their input is a sequence
+of paths, or an array of waveforms ``(songs, samples)``.
 """
 
 import lazy_loader

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from musgenre.core.config import Component
 from musgenre.core.errors import DatasetError, ParameterError
 from musgenre.datasets.base import Track, TrackDataset, probe
-from musgenre.sklearn.inputs import Table, as_sources, lengthened, read_input, read_labelled
+from musgenre.sklearn.inputs import Songs, as_sources, read_input, read_labelled, repeat_short
+from musgenre.training.config import FinetuneConfig, FinetuneOptions, apply_options
 from musgenre.training.finetune import finetune
-from musgenre.training.options import sort_options
 
 _OPTION = "options__"
 
@@ -26,22 +25,22 @@ _OPTION = "options__"
 class GenreEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """:func:`musgenre.finetune` as a scikit-learn classifier.
 
-    All songs that ``fit`` is given are learnt from; there is no validation set to stop by. Keep artists apart with
-    ``GroupKFold`` and its like.
+    All songs passed to ``fit`` are used for training, and none for early stopping. Use ``GroupKFold`` or similar to
+    keep the songs of an artist in one fold.
 
     Args:
-        backbone: Name of a backbone, or a :class:`~musgenre.core.config.Component` with options; ``None`` is the
-            backbone of the preset in ``options``.
-        feature: Name or component of a feature; ``None`` takes the backbone's default.
-        options: What :func:`~musgenre.finetune` takes by name: fields of :class:`~musgenre.FinetuneConfig` and
-            :class:`~musgenre.RunOptions`, and ``preset``. Progress is off unless they say otherwise. A single one is
-            set, and searched by ``GridSearchCV``, under its name behind ``options__``.
-        sample_rate: The rate of the rows of a table, in hertz; files and rows are brought to the network's own.
+        backbone: Name of a backbone, or a :class:`~musgenre.core.config.Component` with options; ``None`` uses the
+            backbone of the preset.
+        feature: Name or component of a feature; by default the backbone's.
+        preset: Name of a preset, as for :func:`~musgenre.finetune`.
+        options: Fields of :class:`~musgenre.FinetuneConfig` and :class:`~musgenre.RunOptions` by name; ``progress`` is
+            false by default. Single options can be set, and searched by ``GridSearchCV``, as ``options__<name>``.
+        sample_rate: Sample rate of the rows of an array, in hertz; files and rows are resampled to the model's rate.
 
     Attributes:
-        classes_: The labels, sorted; the columns of :meth:`predict_proba`.
+        classes_: The sorted labels, in the order of the columns of :meth:`predict_proba`.
         classifier_: The trained :class:`~musgenre.GenreClassifier`.
-        n_features_in_: Samples a row, where it was fitted on a table.
+        n_features_in_: Number of samples in a row, if fitted on an array.
 
     Example:
         >>> import numpy as np
@@ -60,55 +59,59 @@ class GenreEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         backbone: str | Component | None = "vgg16-slim",
         *,
         feature: str | Component | None = None,
-        options: dict[str, Any] | None = None,
+        preset: str | None = None,
+        options: FinetuneOptions | None = None,
         sample_rate: int = 22_050,
     ) -> None:
         self.backbone = backbone
         self.feature = feature
+        self.preset = preset
         self.options = options
         self.sample_rate = sample_rate
 
     def set_params(self, **params: Any) -> GenreEstimator:
-        """Sets parameters, and single options by names like ``options__epochs``.
+        """Set parameters, and single options by names such as ``options__epochs``.
 
         Raises:
-            ParameterError: There is no such parameter or option, or an option is out of range.
+            ParameterError: A parameter or option is unknown, or an option is out of range.
         """
-        single = {name.removeprefix(_OPTION): params.pop(name) for name in list(params) if name.startswith(_OPTION)}
+        single: Any = {
+            name.removeprefix(_OPTION): params.pop(name) for name in list(params) if name.startswith(_OPTION)
+        }
         super().set_params(**params)
         if single:
-            sort_options({name: value for name, value in single.items() if name != "preset"}, None)
+            apply_options(FinetuneConfig(), single)
             self.options = {**(self.options or {}), **single}
         return self
 
     def fit(self, X: Any, y: Any) -> GenreEstimator:
-        """Trains a network from its initial weights.
+        """Train a network from its initial weights.
 
         Args:
-            X: Paths, or waveforms ``(songs, samples)`` at ``sample_rate``, full scale at 1, which are written to
-                temporary files.
-            y: A label a song.
+            X: Paths, or waveforms ``(songs, samples)`` at ``sample_rate`` in [-1, 1], which are written to temporary
+                files.
+            y: Labels, one for each song.
 
         Raises:
-            ParameterError: There are not two classes, or an option is unknown or out of range.
+            ParameterError: There are fewer than two classes, or an option is unknown or out of range.
             DatasetError: A file cannot be read, or a class has fewer than two songs.
             MusgenreError: As :func:`~musgenre.finetune`.
         """
         songs, labels = read_labelled(self, X, y=y, sample_rate=self.sample_rate)
-        self.classes_, places = np.unique(labels, return_inverse=True)
+        self.classes_, indices = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ParameterError(
                 f"A classifier needs at least two classes, and y holds 1 class: {str(self.classes_[0])!r}."
             )
         with tempfile.TemporaryDirectory(prefix="musgenre-") as folder:
-            data = self._dataset(self._files(songs, Path(folder)), places)
-            options = {"progress": False, **(self.options or {})}
-            result = finetune(data, backbone=self.backbone, feature=self.feature, **options)
+            data = self._dataset(self._files(songs, Path(folder)), indices)
+            options: FinetuneOptions = {"progress": False, **(self.options or {})}
+            result = finetune(data, backbone=self.backbone, feature=self.feature, preset=self.preset, **options)
         self.classifier_ = result.classifier
         return self
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Returns the most probable class of each song.
+        """Return the most probable class of each song.
 
         Args:
             X: As for :meth:`fit`.
@@ -119,12 +122,12 @@ class GenreEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         Raises:
             AudioFileError, AudioError, NotFittedError: As :meth:`predict_proba`.
         """
-        places = self.predict_proba(X).argmax(axis=1)
-        found: npt.NDArray[Any] = self.classes_[places]
-        return found
+        indices = self.predict_proba(X).argmax(axis=1)
+        predicted: npt.NDArray[Any] = self.classes_[indices]
+        return predicted
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
-        """Returns the probability of each class.
+        """Return the probability of each class.
 
         Args:
             X: As for :meth:`fit`.
@@ -134,7 +137,7 @@ class GenreEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
 
         Raises:
             AudioFileError, AudioError: A song cannot be read.
-            NotFittedError: It has not been fitted.
+            NotFittedError: The estimator is not fitted.
         """
         check_is_fitted(self)
         songs = read_input(self, X, sample_rate=self.sample_rate, reset=False)
@@ -147,20 +150,20 @@ class GenreEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         tags.input_tags.string = True  # paths
         return tags
 
-    def _files(self, songs: list[str | os.PathLike[str]] | Table, folder: Path) -> list[Path]:
-        """Returns the paths of songs; the rows of a table are written first, exactly."""
+    def _files(self, songs: Songs, folder: Path) -> list[Path]:
+        """Return the paths of songs; the rows of an array are written to float files first."""
         if isinstance(songs, list):
             return [Path(song) for song in songs]
         paths = [folder / f"{number}.wav" for number in range(len(songs))]
-        for path, row in zip(paths, lengthened(songs, sample_rate=self.sample_rate), strict=True):
+        for path, row in zip(paths, repeat_short(songs, sample_rate=self.sample_rate), strict=True):
             soundfile.write(path, row, self.sample_rate, subtype="FLOAT")
         return paths
 
-    def _dataset(self, paths: list[Path], places: npt.NDArray[np.intp]) -> TrackDataset:
+    def _dataset(self, paths: list[Path], indices: npt.NDArray[np.intp]) -> TrackDataset:
         tracks = []
-        for number, (path, place) in enumerate(zip(paths, places.tolist(), strict=True)):
-            found = probe(path)
-            if isinstance(found, str):
-                raise DatasetError(f"Song {number} cannot be learnt from ({found}): leave it out.")
-            tracks.append(Track(str(number), path, str(self.classes_[place]), None, found))
-        return TrackDataset(tracks, labels=[str(one) for one in self.classes_], name="songs")
+        for number, (path, index) in enumerate(zip(paths, indices.tolist(), strict=True)):
+            duration_seconds = probe(path)
+            if isinstance(duration_seconds, str):
+                raise DatasetError(f"Song {number} cannot be used ({duration_seconds}): remove it.")
+            tracks.append(Track(str(number), path, str(self.classes_[index]), None, duration_seconds))
+        return TrackDataset(tracks, labels=[str(label) for label in self.classes_], name="songs")

@@ -1,4 +1,4 @@
-"""What an estimator is given: songs as paths, or as the rows of a table."""
+"""Input validation of estimators: songs as paths, or as the rows of an array."""
 
 from __future__ import annotations
 
@@ -15,37 +15,36 @@ from sklearn.utils.validation import validate_data
 from musgenre.audio import SHORTEST_SECONDS, AudioSource, tile
 from musgenre.core.errors import ParameterError
 
-Table: TypeAlias = npt.NDArray[np.float32]
+Waveforms: TypeAlias = npt.NDArray[np.float32]
+Songs: TypeAlias = list[str | os.PathLike[str]] | Waveforms
 
-_OF_TABLES = ("n_features_in_", "feature_names_in_")
+_ARRAY_ATTRIBUTES = ("n_features_in_", "feature_names_in_")
 
 
-def read_input(estimator: Any, X: Any, *, sample_rate: int, reset: bool) -> list[str | os.PathLike[str]] | Table:
-    """Returns the paths of songs, or a table of waveforms, checked as scikit-learn checks a table.
+def read_input(estimator: Any, X: Any, *, sample_rate: int, reset: bool) -> Songs:
+    """Return the paths of songs, or an array of waveforms that scikit-learn has validated.
 
     Args:
-        estimator: Whose input it is; it learns the width of a table, or compares it.
-        X: A sequence of paths, or ``(songs, samples)``.
-        sample_rate: Rate of the table's rows, in hertz.
+        estimator: The estimator, whose number of features is set or compared.
+        X: A sequence of paths, or an array ``(songs, samples)``.
+        sample_rate: Sample rate of the array's rows, in hertz.
         reset: Whether the estimator is being fitted.
 
     Raises:
-        ParameterError: ``X`` is one path, or paths mixed with other things.
-        ValueError, TypeError: scikit-learn's, where a table is no table of finite numbers, or of another width than
+        ParameterError: ``X`` is a single path, or has paths and other items.
+        ValueError, TypeError: scikit-learn's, if an array has no finite numbers, or another number of columns than
             the estimator was fitted with.
     """
     paths = _paths(X)
     if paths is None:
-        return _table(validate_data(estimator, X, reset=reset, dtype=np.float32), sample_rate=sample_rate)
+        return _check_duration(validate_data(estimator, X, reset=reset, dtype=np.float32), sample_rate=sample_rate)
     if reset:
-        forget_table(estimator)
+        clear_array_attributes(estimator)
     return paths
 
 
-def read_labelled(
-    estimator: Any, X: Any, *, y: Any, sample_rate: int
-) -> tuple[list[str | os.PathLike[str]] | Table, npt.NDArray[Any]]:
-    """Returns what :func:`read_input` does for an estimator that is being fitted, with a label for each song.
+def read_labelled(estimator: Any, X: Any, *, y: Any, sample_rate: int) -> tuple[Songs, npt.NDArray[Any]]:
+    """Return the songs as :func:`read_input` does, and their labels, for an estimator that is being fitted.
 
     Args:
         estimator: As for :func:`read_input`.
@@ -54,7 +53,7 @@ def read_labelled(
         sample_rate: As for :func:`read_input`.
 
     Raises:
-        ParameterError, ValueError, TypeError: As :func:`read_input`; or ``y`` is not one label a song.
+        ParameterError, ValueError, TypeError: As :func:`read_input`; or ``y`` does not have one label for each song.
     """
     from sklearn.utils import check_consistent_length, column_or_1d
     from sklearn.utils.multiclass import check_classification_targets
@@ -62,49 +61,49 @@ def read_labelled(
     paths = _paths(X)
     if paths is None:
         X, y = validate_data(estimator, X, y, dtype=np.float32)
-        songs: Any = _table(X, sample_rate=sample_rate)
+        songs: Any = _check_duration(X, sample_rate=sample_rate)
     else:
-        forget_table(estimator)
+        clear_array_attributes(estimator)
         songs, y = paths, column_or_1d(y, warn=True)
         check_consistent_length(songs, y)
     check_classification_targets(y)
     return songs, np.asarray(y)
 
 
-def as_sources(songs: list[str | os.PathLike[str]] | Table, *, sample_rate: int) -> list[AudioSource]:
-    """Returns songs as :mod:`musgenre.audio` takes them.
+def as_sources(songs: Songs, *, sample_rate: int) -> list[AudioSource]:
+    """Return songs as the sources that :mod:`musgenre.audio` accepts.
 
     Args:
-        songs: Paths or a table.
-        sample_rate: Rate of the table's rows, in hertz.
+        songs: Paths or an array.
+        sample_rate: Sample rate of the array's rows, in hertz.
     """
     if isinstance(songs, list):
         return list(songs)
-    return [(row, sample_rate) for row in lengthened(songs, sample_rate=sample_rate)]
+    return [(row, sample_rate) for row in repeat_short(songs, sample_rate=sample_rate)]
 
 
-def lengthened(table: Table, *, sample_rate: int) -> Iterator[npt.NDArray[np.float32]]:
-    """Yields the rows of a table; those too short to be audio are repeated until they are long enough.
+def repeat_short(waveforms: Waveforms, *, sample_rate: int) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the rows of an array; rows that are too short for audio are repeated up to the shortest length.
 
     Args:
-        table: The rows.
-        sample_rate: Their rate, in hertz.
+        waveforms: The rows.
+        sample_rate: Their sample rate, in hertz.
     """
-    samples = max(table.shape[1], math.ceil(SHORTEST_SECONDS * sample_rate))
-    yield from (tile(row, samples) for row in table)
+    samples = max(waveforms.shape[1], math.ceil(SHORTEST_SECONDS * sample_rate))
+    yield from (tile(row, samples) for row in waveforms)
 
 
-def forget_table(estimator: Any) -> None:
-    """Takes from an estimator what it learnt of a table, before it is fitted on paths."""
-    for name in _OF_TABLES:
+def clear_array_attributes(estimator: Any) -> None:
+    """Remove the attributes of an earlier fit on an array from an estimator that is fitted on paths."""
+    for name in _ARRAY_ATTRIBUTES:
         vars(estimator).pop(name, None)
 
 
 def check_names(estimator: Any, input_features: Any) -> None:
-    """Checks what ``get_feature_names_out`` is given, by scikit-learn's rules and in its words.
+    """Check the argument of ``get_feature_names_out`` by scikit-learn's rules, with its messages.
 
     Raises:
-        ParameterError: They are not the names, or not as many as the columns, that the estimator was fitted with.
+        ParameterError: The names, or their number, differ from those that the estimator was fitted with.
     """
     if input_features is None:
         return
@@ -118,26 +117,28 @@ def check_names(estimator: Any, input_features: Any) -> None:
 
 
 def _paths(X: Any) -> list[str | os.PathLike[str]] | None:
-    """Returns the paths that ``X`` consists of, or ``None`` where it holds none."""
+    """Return the paths in ``X``, or ``None`` if it has no paths."""
     if isinstance(X, str | os.PathLike):
-        raise ParameterError(f"Expected several songs, got the one path {os.fspath(X)!r}: put it in a list.")
-    listed = isinstance(X, Sequence) or getattr(X, "ndim", None) == 1  # an array or a series
-    items: list[Any] = list(X) if listed else []
-    found = [isinstance(item, str | os.PathLike) for item in items]
-    if not any(found):
+        raise ParameterError(f"Expected a sequence of paths, got the path {os.fspath(X)!r}: put it in a list.")
+    is_list = isinstance(X, Sequence) or getattr(X, "ndim", None) == 1  # an array or a series
+    items: list[Any] = list(X) if is_list else []
+    is_path = [isinstance(item, str | os.PathLike) for item in items]
+    if not any(is_path):
         return None
-    if not all(found):
-        other = items[found.index(False)]
-        raise ParameterError(f"Expected paths alone, or a table of waveforms; among the paths is {other!r:.80}.")
+    if not all(is_path):
+        other = items[is_path.index(False)]
+        raise ParameterError(f"Expected paths only, or an array of waveforms; one item is {other!r:.80}.")
     return items
 
 
-def _table(table: Table, *, sample_rate: int) -> Table:
-    seconds = table.shape[1] / sample_rate
+def _check_duration(waveforms: Waveforms, *, sample_rate: int) -> Waveforms:
+    """Warn about rows that are too short for audio."""
+    samples = waveforms.shape[1]
+    seconds = samples / sample_rate
     if seconds < SHORTEST_SECONDS:
         warnings.warn(
-            f"Each row is one song of {table.shape[1]} samples, which are {seconds:.4f} s at {sample_rate} Hz: is this "
-            "a table of waveforms (songs, samples)?",
+            f"Each row is a song of {samples} samples, which are {seconds:.4f} s at {sample_rate} Hz: is this an array "
+            "of waveforms (songs, samples)?",
             stacklevel=5,
         )
-    return table
+    return waveforms

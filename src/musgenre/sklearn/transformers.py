@@ -1,4 +1,4 @@
-"""Features and embeddings as scikit-learn's transformers: songs in, one vector a song out."""
+"""Features and embeddings as scikit-learn transformers, from songs to one vector for each song."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Floats = npt.NDArray[np.float64]
 Names = npt.NDArray[np.object_]
 
 
-class _Songs(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """What both transformers share: what they take, and what they say of it."""
+class _SongTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Base class of both transformers: feature names and tags."""
 
     sample_rate: int
 
     def get_feature_names_out(self, input_features: Sequence[str] | None = None) -> Names:
-        """Returns the names of the columns that :meth:`transform` gives.
+        """Return the names of the columns that :meth:`transform` returns.
 
         Args:
-            input_features: Not used; checked as scikit-learn asks for it.
+            input_features: Not used; checked as scikit-learn requires.
 
         Raises:
-            NotFittedError: It has not been fitted.
-            ParameterError: ``input_features`` are not what it was fitted with.
+            NotFittedError: The transformer is not fitted.
+            ParameterError: ``input_features`` differ from those that the transformer was fitted with.
         """
         check_is_fitted(self)
         check_names(self, input_features)
@@ -51,26 +51,26 @@ class _Songs(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         return tags
 
 
-class FeatureTransformer(_Songs):
-    """A feature as a scikit-learn transformer: one vector a song.
+class FeatureTransformer(_SongTransformer):
+    """A feature as a scikit-learn transformer, with one vector for each song.
 
-    A song is heard in windows; one shorter than a window is repeated to fill it. A window's vector is the feature
-    itself where that is a vector, as ``"stats"`` is, else its mean over the frames; a song's vector is the mean over
-    its windows. Nothing is learnt, so fitting on some songs and transforming others leaks nothing.
+    Songs are divided into windows; songs shorter than a window are repeated to fill it. The vector of a window is the
+    feature if that is a vector, such as ``"stats"``, else its mean over the frames; the vector of a song is the mean
+    over its windows. Fitting estimates nothing from the songs, so that it cannot leak.
 
     Args:
         feature: Name of a feature, or of several joined with ``+``, or a :class:`~musgenre.core.config.Component` with
             options.
-        sample_rate: The rate, in hertz, that files are brought to, and that the rows of a table have.
-        window_seconds: Length of a window, and distance from one to the next.
-        device: Where it is computed, such as ``"cuda"``; by default the CPU.
+        sample_rate: Sample rate, in hertz, of the rows of an array; files are resampled to it.
+        window_seconds: Length of a window, and hop between windows.
+        device: Device of the computation, such as ``"cuda"``; by default the CPU.
 
     Attributes:
         extractor_: The feature.
-        n_features_in_: Samples a row, where it was fitted on a table.
+        n_features_in_: Number of samples in a row, if fitted on an array.
 
     Raises:
-        UnknownNameError, PluginError, ConfigError: At ``fit``: the feature cannot be had.
+        UnknownNameError, PluginError, ConfigError: At ``fit``: the feature is not available.
         ParameterError: At ``fit``: a value is out of range.
 
     Example:
@@ -95,10 +95,10 @@ class FeatureTransformer(_Songs):
         self.device = device
 
     def fit(self, X: Any, y: Any = None) -> FeatureTransformer:
-        """Builds the feature; the songs are not heard.
+        """Build the feature; the songs are not read.
 
         Args:
-            X: Paths, or waveforms ``(songs, samples)`` at ``sample_rate``, full scale at 1.
+            X: Paths, or waveforms ``(songs, samples)`` at ``sample_rate``, in [-1, 1].
             y: Not used.
         """
         read_input(self, X, sample_rate=self.sample_rate, reset=True)
@@ -108,7 +108,7 @@ class FeatureTransformer(_Songs):
         return self
 
     def transform(self, X: Any) -> Floats:
-        """Returns the vectors of songs.
+        """Return the vectors of songs.
 
         Args:
             X: As for :meth:`fit`.
@@ -118,7 +118,7 @@ class FeatureTransformer(_Songs):
 
         Raises:
             AudioFileError, AudioError: A song cannot be read.
-            NotFittedError: It has not been fitted.
+            NotFittedError: The transformer is not fitted.
         """
         check_is_fitted(self)
         songs = read_input(self, X, sample_rate=self.sample_rate, reset=False)
@@ -151,25 +151,23 @@ class FeatureTransformer(_Songs):
         return torch.device(self.device or "cpu")
 
 
-class EmbeddingTransformer(_Songs):
-    """What a trained model makes of songs, as a scikit-learn transformer: its backbone's vector, a song each.
+class EmbeddingTransformer(_SongTransformer):
+    """Embeddings of a trained model as a scikit-learn transformer, with one vector for each song.
 
-    See :meth:`musgenre.GenreClassifier.embed`. A model that was trained on some of the songs makes whatever is measured
-    on them look better than it is.
+    See :meth:`musgenre.GenreClassifier.embed`. Scores on songs that the model was trained on are too high.
 
     Args:
-        model: What :meth:`~musgenre.GenreClassifier.from_pretrained` takes (``None`` is the default model), or a
-            :class:`~musgenre.GenreClassifier`.
-        sample_rate: The rate of the rows of a table, in hertz; files and rows are brought to the model's own.
-        device: Where it is computed; by default CUDA where there is a GPU, else the CPU. A classifier stays where it
-            is.
+        model: A :class:`~musgenre.GenreClassifier`, or the argument of
+            :meth:`~musgenre.GenreClassifier.from_pretrained`; ``None`` is the default model.
+        sample_rate: Sample rate of the rows of an array, in hertz; files and rows are resampled to the model's rate.
+        device: Device of the computation; by default CUDA if there is a GPU, else the CPU. A classifier is not moved.
 
     Attributes:
         classifier_: The model.
-        n_features_in_: Samples a row, where it was fitted on a table.
+        n_features_in_: Number of samples in a row, if fitted on an array.
 
     Raises:
-        WeightsError, ConfigError, UnknownNameError, PluginError: At ``fit``: the model cannot be had.
+        WeightsError, ConfigError, UnknownNameError, PluginError: At ``fit``: the model is not available.
 
     Example:
         >>> import numpy as np
@@ -190,10 +188,10 @@ class EmbeddingTransformer(_Songs):
         self.device = device
 
     def fit(self, X: Any, y: Any = None) -> EmbeddingTransformer:
-        """Loads the model; the songs are not heard.
+        """Load the model; the songs are not read.
 
         Args:
-            X: Paths, or waveforms ``(songs, samples)`` at ``sample_rate``, full scale at 1.
+            X: Paths, or waveforms ``(songs, samples)`` at ``sample_rate``, in [-1, 1].
             y: Not used.
         """
         read_input(self, X, sample_rate=self.sample_rate, reset=True)
@@ -204,7 +202,7 @@ class EmbeddingTransformer(_Songs):
         return self
 
     def transform(self, X: Any) -> Floats:
-        """Returns the embeddings of songs.
+        """Return the embeddings of songs.
 
         Args:
             X: As for :meth:`fit`.
@@ -214,7 +212,7 @@ class EmbeddingTransformer(_Songs):
 
         Raises:
             AudioFileError, AudioError: A song cannot be read.
-            NotFittedError: It has not been fitted.
+            NotFittedError: The transformer is not fitted.
         """
         check_is_fitted(self)
         songs = read_input(self, X, sample_rate=self.sample_rate, reset=False)

@@ -1,7 +1,7 @@
-"""The contract of features and backbones, for the tests of those who write one.
+"""Contract checks for the tests of custom features and backbones.
 
-``check_feature("name")`` and ``check_backbone("name")`` build what is registered under the name, hold it to everything
-that musgenre relies on, and raise one error that says in words all that it breaks.
+``check_feature("name")`` and ``check_backbone("name")`` build the component that is registered under a name, check the
+entire contract on which musgenre relies, and raise one error that lists all violations.
 """
 
 import lazy_loader

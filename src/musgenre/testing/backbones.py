@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -14,18 +15,18 @@ from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.core.errors import ContractError, MusgenreError
 from musgenre.features.base import FEATURES
 from musgenre.testing import common
-from musgenre.testing.reports import Check, ContractReport, run
+from musgenre.testing.reports import Check, ContractReport, run_checks
 
 
 @dataclass(frozen=True)
 class BackboneCase:
-    """A backbone that is checked.
+    """A backbone under test.
 
     Attributes:
-        component: Its name and options.
-        backbone: What is registered under it, built, in evaluation mode.
-        feature: The feature that it is used with.
-        audio: The rate and the windows that the feature is given.
+        component: Name and options.
+        backbone: The backbone in evaluation mode.
+        feature: The feature that provides its input.
+        audio: Sample rate and window length of the feature.
     """
 
     component: Component
@@ -33,17 +34,17 @@ class BackboneCase:
     feature: Component
     audio: AudioSpec
 
-    def pictures(self, batch: int = 2) -> Tensor:
-        """Returns ``(batch, channels, bins, frames)`` of noise, the same at each call, as the backbone expects it."""
+    def inputs(self, batch: int = 2) -> Tensor:
+        """Return reproducible noise of a shape that the backbone expects, ``(batch, channels, bins, frames)``."""
         expects = self.backbone.expects
         size = expects.size or (max(expects.min_size[0], 48), max(expects.min_size[1], 56))
         return torch.randn(batch, expects.channels, *size, generator=torch.Generator().manual_seed(0))
 
-    def vectors(self) -> Tensor:
-        """Returns what the backbone makes of two pictures."""
+    def outputs(self) -> Tensor:
+        """Return the output of the backbone for two inputs."""
         with torch.no_grad():
-            vectors: Tensor = self.backbone(self.pictures())
-        return vectors
+            outputs: Tensor = self.backbone(self.inputs())
+        return outputs
 
 
 def check_backbone(
@@ -54,153 +55,162 @@ def check_backbone(
     window_seconds: float = 3.0,
     skip: Collection[str] = (),
 ) -> ContractReport:
-    """Holds a registered backbone to the whole contract, with random weights, so that nothing is downloaded.
+    """Check that a registered backbone fulfils the contract of :class:`~musgenre.backbones.Backbone`.
+
+    The backbone is built with random weights, so that nothing is downloaded.
 
     Args:
-        backbone: Its name in the registry, or a component with options.
-        feature: The feature that it is used with; by default the one that it names itself.
-        sample_rate: The rate of the audio, in hertz.
-        window_seconds: The length of a window.
-        skip: Names of checks that are left out, as the report names them.
+        backbone: Name in the registry, or a component with options.
+        feature: The feature that provides its input; the default feature of the backbone by default.
+        sample_rate: Rate of the audio, in hertz.
+        window_seconds: Length of a window, in seconds.
+        skip: Names of checks to skip, as in the report.
 
     Returns:
-        The report; ``print`` shows what was checked, and figures of size and speed.
+        The report; ``print`` it for the number of checks, sizes and speed.
 
     Raises:
-        ContractError: The backbone breaks the contract; the message tells all that is wrong.
-        UnknownNameError, PluginError, ConfigError: Backbone or feature cannot be had by that name, or has no such
-            option.
-        ParameterError: ``skip`` names a check that there is not.
+        ContractError: At least one check fails; the message lists all violations.
+        UnknownNameError, PluginError, ConfigError: Backbone or feature cannot be loaded by its name, or an option is
+            unknown.
+        ParameterError: ``skip`` contains an unknown name.
 
     Example:
         >>> report = check_backbone(Component("vgg16-slim", {"width": 0.03}), window_seconds=1.0, skip=["export"])
         >>> print(str(report).splitlines()[0])
-        The backbone 'vgg16-slim' keeps the contract: 8 checks.
+        The backbone 'vgg16-slim' passes 8 checks.
+
+    See Also:
+        :func:`~musgenre.testing.check_feature`
     """
     component = Component.of(backbone)
-    default = BACKBONES.entry(component.name).default_feature
-    used = Component.of(feature or default)
+    feature = Component.of(feature or BACKBONES.entry(component.name).default_feature)
     audio = AudioSpec(sample_rate, window_seconds=window_seconds, hop_seconds=window_seconds)
-    with common.seeded():
-        extractor = FEATURES.build(used.name, {**used.options, "sample_rate": sample_rate})
+    with common.fixed_seed():
+        extractor = FEATURES.build(feature.name, {**feature.options, "sample_rate": sample_rate})
         channels = extractor.out_shape(audio.window_samples)[0]
-        built = _build(component, channels)
-        if wrong := _no_backbone(built):
-            report = ContractReport("backbone", component.name, {"kind": (wrong,)})
+        built = _build(component, in_channels=channels)
+        if message := _wrong_kind(built):
+            report = ContractReport("backbone", component.name, {"kind": (message,)})
             raise ContractError(str(report), report)
-        case = BackboneCase(component, built.eval(), used, audio)
-        return run(CHECKS, case, report=ContractReport("backbone", component.name), skip=skip, sheet=_sheet)
+        case = BackboneCase(component, built.eval(), feature, audio)
+        report = ContractReport("backbone", component.name)
+        return run_checks(CHECKS, case, report=report, skip=skip, measure=_measurements)
 
 
 def options(case: BackboneCase) -> Iterator[str]:
-    """Every option but in_channels has a default."""
-    yield from common.without_default(BACKBONES.get(case.component.name), "in_channels")
+    """All options except in_channels have a default value."""
+    yield from common.check_defaults(BACKBONES.get(case.component.name), required="in_channels")
 
 
 def shapes(case: BackboneCase) -> Iterator[str]:
-    """It takes what its feature gives, down to the smallest picture that it declares, and gives out_features values."""
-    vectors, expects = case.vectors(), case.backbone.expects
-    if vectors.shape != (2, case.backbone.out_features):
-        yield f"out_features is {case.backbone.out_features}, and two pictures give {tuple(vectors.shape)}."
-    if not vectors.isfinite().all():
-        yield "It gives values that are not finite."
-    if torch.equal(vectors[0], vectors[1]):
-        yield "Two different pictures give the same vector."
+    """The output has out_features values, for inputs from its feature and for inputs of min_size."""
+    outputs, expects = case.outputs(), case.backbone.expects
+    if outputs.shape != (2, case.backbone.out_features):
+        yield f"out_features is {case.backbone.out_features}, but the output for two inputs is {tuple(outputs.shape)}."
+    if not outputs.isfinite().all():
+        yield "The output has values that are not finite."
+    if torch.equal(outputs[0], outputs[1]):
+        yield "Two different inputs give the same output."
     if expects.size is None:
         smallest = torch.randn(2, expects.channels, *expects.min_size)
         with torch.no_grad():
             found = tuple(case.backbone(smallest).shape)
         if found != (2, case.backbone.out_features):
-            yield f"min_size is {expects.min_size}, and two pictures of that size give {found}."
+            yield f"min_size is {expects.min_size}, but the output for two inputs of that size is {found}."
     feature = FEATURES.build(case.feature.name, {**case.feature.options, "sample_rate": case.audio.sample_rate})
     try:
-        given = feature.out_shape(case.audio.window_samples)
-        expects.check(given, feature=case.feature.name, backbone=case.component.name)
+        shape = feature.out_shape(case.audio.window_samples)
+        expects.check(shape, feature=case.feature.name, backbone=case.component.name)
     except MusgenreError as error:
         yield str(error)
 
 
 def batching(case: BackboneCase) -> Iterator[str]:
-    """A batch gives what its pictures give one by one."""
+    """The output for a batch equals the outputs for its inputs one by one."""
     with torch.no_grad():
-        alone = torch.cat([case.backbone(picture[None]) for picture in case.pictures()])
-    told = common.difference(case.vectors(), alone, rtol=1e-3, atol=1e-4)
-    if told:
-        yield f"A batch of two gives {told} from its pictures one by one."
+        single = torch.cat([case.backbone(example[None]) for example in case.inputs()])
+    difference = common.describe_difference(case.outputs(), single, rtol=1e-3, atol=1e-4)
+    if difference:
+        yield f"Compared with its inputs one by one, a batch of two has {difference}."
 
 
 def determinism(case: BackboneCase) -> Iterator[str]:
-    """In evaluation mode the same picture gives the same vector, and stays as it was."""
-    pictures = case.pictures()
+    """In evaluation mode, the output is reproducible and the input is not modified."""
+    inputs = case.inputs()
     with torch.no_grad():
-        first = case.backbone(pictures)
-    if not torch.equal(pictures, case.pictures()):
-        yield "It changes the picture that it is given: work on a copy (inplace=False at its first layer)."
+        first = case.backbone(inputs)
+    if not torch.equal(inputs, case.inputs()):
+        yield "The backbone modifies its input: use a copy (inplace=False in the first layer)."
     with torch.inference_mode():
-        if not torch.equal(first, case.backbone(case.pictures())):
-            yield "The same picture twice gives different vectors: what is random must be off in evaluation mode."
+        if not torch.equal(first, case.backbone(case.inputs())):
+            yield "Two passes over the same input give different values: disable random operations in evaluation mode."
 
 
 def gradients(case: BackboneCase) -> Iterator[str]:
-    """Gradients reach the picture and every parameter, and freezing stops them."""
+    """Gradients reach the input and every parameter, and freezing stops them."""
     backbone = copy.deepcopy(case.backbone)
-    pictures = case.pictures().requires_grad_()
-    backbone(pictures).square().sum().backward()
-    if pictures.grad is None or not (pictures.grad.abs().sum(dim=(1, 2, 3)) > 0).all():
-        yield "No gradient reaches the picture."
-    without = [name for name, parameter in backbone.named_parameters() if parameter.grad is None]
+    inputs = case.inputs().requires_grad_()
+    backbone(inputs).square().sum().backward()
+    if inputs.grad is None or not (inputs.grad.abs().sum(dim=(1, 2, 3)) > 0).all():
+        yield "No gradient reaches the input."
+    found = {name: parameter.grad for name, parameter in backbone.named_parameters()}
+    without = [name for name, gradient in found.items() if gradient is None]
     if without:
-        yield f"No gradient reaches {', '.join(without)}: these parameters never learn."
-    wild = [n for n, parameter in backbone.named_parameters() if parameter.grad is not None and _wild(parameter.grad)]
-    if wild:
-        yield f"The gradients of {', '.join(wild)} are not finite."
+        yield f"No gradient reaches {', '.join(without)}: these parameters are never trained."
+    infinite = [name for name, gradient in found.items() if gradient is not None and not gradient.isfinite().all()]
+    if infinite:
+        yield f"The gradients of {', '.join(infinite)} are not finite."
     stages = backbone.stages()
     if len(stages) < 2:
         return
     frozen = copy.deepcopy(case.backbone).requires_grad_(False)
     last = frozen.stages()[-1].requires_grad_(True)
-    frozen(case.pictures(1)).sum().backward()
-    learning = {id(parameter) for parameter in last.parameters()}
-    if any((p.grad is not None) != (id(p) in learning) for p in frozen.parameters()):
-        yield "With all stages but the last frozen, other parameters than those of the last have a gradient."
+    frozen(case.inputs(1)).sum().backward()
+    trainable = {id(parameter) for parameter in last.parameters()}
+    if any((p.grad is not None) != (id(p) in trainable) for p in frozen.parameters()):
+        yield "With all stages but the last frozen, the parameters with a gradient are not those of the last stage."
 
 
 def stages(case: BackboneCase) -> Iterator[str]:
-    """The stages hold every parameter once, in modules of its own, in the order in which they compute."""
+    """The stages contain every parameter exactly once, consist of modules of the backbone, and are in order."""
     listed = case.backbone.stages()
     names = {id(parameter): name for name, parameter in case.backbone.named_parameters()}
-    held = [id(parameter) for stage in listed for parameter in stage.parameters()]
-    missing = [name for key, name in names.items() if key not in held]
+    listed_ids = [id(parameter) for stage in listed for parameter in stage.parameters()]
+    missing = [name for key, name in names.items() if key not in listed_ids]
     if missing:
-        yield f"No stage holds {', '.join(missing)}: fine-tuning would never unfreeze them."
-    twice = sorted({names.get(key, "a parameter of another module") for key in held if held.count(key) > 1})
-    if twice:
-        yield f"More than one stage holds {', '.join(twice)}."
-    own = {id(module) for module in case.backbone.modules()}
-    strangers = [type(leaf).__name__ for stage in listed for leaf in _leaves(stage) if id(leaf) not in own]
-    if strangers:
-        yield f"stages() gives modules that are no part of the backbone: {', '.join(sorted(set(strangers)))}."
-    ran = _order(case)
-    if ran != sorted(ran):
-        yield f"They compute in the order {_shortened(ran)}: stages() must go from input to output."
-    idle = sorted(set(range(len(listed))) - set(ran))
-    if idle:
-        yield f"These stages compute nothing: {', '.join(map(str, idle))} (counted from 0)."
+        yield f"No stage contains {', '.join(missing)}: fine-tuning would never unfreeze them."
+    repeated = sorted(
+        {names.get(key, "a parameter of another module") for key in listed_ids if listed_ids.count(key) > 1}
+    )
+    if repeated:
+        yield f"More than one stage contains {', '.join(repeated)}."
+    modules = {id(module) for module in case.backbone.modules()}
+    foreign = {type(leaf).__name__ for stage in listed for leaf in _leaves(stage) if id(leaf) not in modules}
+    if foreign:
+        yield f"stages() returns modules that are not part of the backbone: {', '.join(sorted(foreign))}."
+    order = _execution_order(case)
+    if order != sorted(order):
+        runs = ", ".join(str(stage) for stage, _ in itertools.groupby(order))
+        yield f"The stages are executed in the order {runs}: stages() must be ordered from input to output."
+    unused = sorted(set(range(len(listed))) - set(order))
+    if unused:
+        yield f"These stages are never executed: {', '.join(map(str, unused))} (counted from 0)."
 
 
 def device(case: BackboneCase) -> Iterator[str]:
-    """It moves to another device with all that it needs."""
-    yield from common.elsewhere(case.backbone, case.pictures(), expected=case.vectors())
+    """The backbone can be moved to another device with all of its tensors."""
+    yield from common.check_device(case.backbone, case.inputs(), expected=case.outputs())
 
 
 def export(case: BackboneCase) -> Iterator[str]:
-    """torch.export makes a graph of it that gives the same values."""
-    yield from common.exported(case.backbone, case.pictures(), expected=case.vectors())
+    """The graph from torch.export computes the same values."""
+    yield from common.check_export(case.backbone, case.inputs(), expected=case.outputs())
 
 
 def saving(case: BackboneCase) -> Iterator[str]:
-    """A classifier with it, saved and loaded, gives the same predictions."""
-    yield from common.reloaded(
+    """A classifier with the backbone predicts the same after saving and loading."""
+    yield from common.check_saving(
         ModelConfig("checked", ("a", "b"), case.audio, case.feature, case.component, dropout=0.0)
     )
 
@@ -216,23 +226,21 @@ CHECKS: tuple[Check[BackboneCase], ...] = (
     export,
     saving,
 )
-"""What a backbone is held to, in the order of the report."""
+"""The checks of the contract of a backbone, in the order of the report."""
 
 
-def _build(component: Component, in_channels: int) -> Backbone:
-    options = {**component.options, "in_channels": in_channels}
-    return BACKBONES.build(
-        component.name, {**options, "weights": None} if BACKBONES.accepts(component.name, "weights") else options
-    )
+def _build(component: Component, *, in_channels: int) -> Backbone:
+    random_weights = {"weights": None} if BACKBONES.accepts(component.name, "weights") else {}
+    return BACKBONES.build(component.name, {**component.options, "in_channels": in_channels, **random_weights})
 
 
-def _no_backbone(built: object) -> str | None:
+def _wrong_kind(built: object) -> str | None:
     if not isinstance(built, Backbone):
-        return f"Its factory gives a {type(built).__name__} and no Backbone."
+        return f"The factory returns an object of type {type(built).__name__}, not a Backbone."
     if not isinstance(getattr(built, "expects", None), InputSpec):
-        return "It does not say what it expects: set self.expects = InputSpec(...) in its constructor."
+        return "The attribute expects is missing: set self.expects = InputSpec(...) in the constructor."
     if not isinstance(getattr(built, "out_features", None), int):
-        return "It does not say how long its vector is: set self.out_features in its constructor."
+        return "The attribute out_features is missing: set self.out_features to an integer in the constructor."
     return None
 
 
@@ -240,35 +248,26 @@ def _leaves(module: nn.Module) -> list[nn.Module]:
     return [part for part in module.modules() if not list(part.children())]
 
 
-def _order(case: BackboneCase) -> list[int]:
-    """Returns the number of the stage of each layer that runs, as they run."""
-    ran: list[int] = []
+def _execution_order(case: BackboneCase) -> list[int]:
+    """Return the number of the stage of each executed layer, in the order of execution."""
+    order: list[int] = []
     hooks = [
-        leaf.register_forward_hook(lambda *_, stage=number: ran.append(stage))
+        leaf.register_forward_hook(lambda *_, stage=number: order.append(stage))
         for number, stage in enumerate(case.backbone.stages())
         for leaf in _leaves(stage)
     ]
     try:
-        case.vectors()
+        case.outputs()
     finally:
         for hook in hooks:
             hook.remove()
-    return ran
+    return order
 
 
-def _shortened(ran: list[int]) -> str:
-    changes = [str(stage) for place, stage in enumerate(ran) if place == 0 or ran[place - 1] != stage]
-    return ", ".join(changes)
-
-
-def _wild(tensor: Tensor) -> bool:
-    return not bool(tensor.isfinite().all())
-
-
-def _sheet(case: BackboneCase) -> dict[str, float]:
+def _measurements(case: BackboneCase) -> dict[str, float]:
     return {
         "out_features": case.backbone.out_features,
         "stages": len(case.backbone.stages()),
         "parameters": sum(parameter.numel() for parameter in case.backbone.parameters()),
-        "ms for a window": common.milliseconds(case.backbone, case.pictures(1)),
+        "ms per window": common.milliseconds(case.backbone, case.inputs(1)),
     }

@@ -1,4 +1,4 @@
-"""What the contracts of features and backbones have in common."""
+"""Checks and helpers that the contracts of features and backbones share."""
 
 from __future__ import annotations
 
@@ -20,90 +20,102 @@ from musgenre.core.config import ModelConfig
 from musgenre.models.classifier import GenreClassifier
 from musgenre.models.network import GenreNetwork
 
-_POOL = "musgenre.testing.pool"
+_MEAN_POOL = "musgenre.testing.mean-pool"
 
 
 @contextlib.contextmanager
-def seeded() -> Iterator[None]:
-    """Draws the same numbers inside, and leaves PyTorch's generator as it was."""
+def fixed_seed() -> Iterator[None]:
+    """Seed PyTorch's random number generator inside the ``with`` block, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
 
 
-def without_default(factory: Callable[..., object], given: str) -> Iterator[str]:
-    """Yields which options but the given one cannot be left out, and which defaults a saved model cannot hold."""
+def check_defaults(factory: Callable[..., object], *, required: str) -> Iterator[str]:
+    """Yield a message for each option without a default, except the required one, or with a default that JSON rejects.
+
+    Args:
+        factory: The registered factory.
+        required: Name of the only option that may lack a default.
+    """
     for parameter in inspect.signature(factory).parameters.values():
-        if parameter.name == given:
+        if parameter.name == required:
             continue
         if parameter.default is parameter.empty:
-            yield f"The option {parameter.name!r} has no default, so that its name alone is not enough to use it."
+            yield (
+                f"The option {parameter.name!r} has no default value, so the component cannot be built by name alone."
+            )
             continue
         try:
             json.dumps(parameter.default, allow_nan=False)
         except (TypeError, ValueError):
             yield (
-                f"The default of the option {parameter.name!r} is {parameter.default!r}, which JSON cannot hold: a "
-                "saved model could not name it."
+                f"The default value {parameter.default!r} of the option {parameter.name!r} cannot be serialised to "
+                "JSON, so a saved model could not store it."
             )
 
 
-def difference(found: Tensor, expected: Tensor, *, rtol: float, atol: float) -> str | None:
-    """Returns by how much two tensors differ, in words, or ``None`` where they agree within the tolerances."""
+def describe_difference(found: Tensor, expected: Tensor, *, rtol: float, atol: float) -> str | None:
+    """Describe how a tensor differs from the expected one, or return ``None`` if both agree within the tolerances."""
     if found.shape != expected.shape:
-        return f"the shape {tuple(found.shape)} in place of {tuple(expected.shape)}"
+        return f"the shape {tuple(found.shape)} instead of {tuple(expected.shape)}"
     if torch.allclose(found, expected, rtol=rtol, atol=atol):
         return None
     return f"values that differ by up to {(found - expected).abs().max().item():.2g}"
 
 
-def elsewhere(module: nn.Module, example: Tensor, *, expected: Tensor) -> Iterator[str]:
-    """Yields what is wrong on another device: a GPU where there is one, else ``meta``, which computes shapes alone."""
+def check_device(module: nn.Module, example: Tensor, *, expected: Tensor) -> Iterator[str]:
+    """Yield a message for each difference on another device: a GPU if available, otherwise ``meta`` (shapes only)."""
     device = "cuda" if torch.cuda.is_available() else "meta"
     moved = copy.deepcopy(module).to(device)
     with torch.no_grad():
         found = moved(example.to(device))
     if found.device.type != device:
-        yield f"Moved to {device!r}, it gives a tensor on {found.device.type!r}."
+        yield f"On the device {device!r}, the output is on {found.device.type!r}."
     elif device == "cuda":
-        # TensorFloat-32 is allowed there.
-        told = difference(found.cpu(), expected, rtol=1e-2, atol=1e-2)
-        if told:
-            yield f"A GPU gives {told}."
+        difference = describe_difference(found.cpu(), expected, rtol=1e-2, atol=1e-2)
+        if difference:
+            yield f"On a GPU, the output has {difference}."
     elif found.shape != expected.shape:
-        yield f"Moved to {device!r}, it gives the shape {tuple(found.shape)} in place of {tuple(expected.shape)}."
+        yield (
+            f"On the device {device!r}, the output has the shape {tuple(found.shape)} instead of "
+            f"{tuple(expected.shape)}."
+        )
 
 
-def exported(module: nn.Module, example: Tensor, *, expected: Tensor) -> Iterator[str]:
-    """Yields what is wrong with the module as a graph."""
+def check_export(module: nn.Module, example: Tensor, *, expected: Tensor) -> Iterator[str]:
+    """Yield a message if the graph from ``torch.export`` computes other values."""
     with torch.no_grad():
         graph = torch.export.export(module, (example,)).module()
-        told = difference(graph(example), expected, rtol=1e-3, atol=1e-4)
-    if told:
-        yield f"torch.export gives a graph with {told}."
+        difference = describe_difference(graph(example), expected, rtol=1e-3, atol=1e-4)
+    if difference:
+        yield f"The output of the exported graph has {difference}."
 
 
-def reloaded(config: ModelConfig) -> Iterator[str]:
-    """Yields what a saved model and the one that is loaded from it do not have in common."""
+def check_saving(config: ModelConfig) -> Iterator[str]:
+    """Yield a message for each difference between a model and its copy that was saved and loaded."""
     classifier = GenreClassifier(GenreNetwork.from_config(config), config, device="cpu")
-    song = torch.randn(config.audio.window_samples).mul(0.1)
+    waveform = torch.randn(config.audio.window_samples).mul(0.1)
     with tempfile.TemporaryDirectory() as directory:
         classifier.save_pretrained(directory)
         loaded = GenreClassifier.from_pretrained(directory, device="cpu")
     if replace(loaded.config, library_version="") != replace(config, library_version=""):
-        yield f"Saved with the options {config}, it is loaded with {loaded.config}: options are of JSON's types."
-    with torch.inference_mode():
-        same = torch.equal(classifier.network(song[None]), loaded.network(song[None]))
-    before, after = (one.predict((song.numpy(), config.audio.sample_rate)) for one in (classifier, loaded))
-    if not same or before.probabilities != after.probabilities:
         yield (
-            "A model that was saved and loaded gives other values: what is learned or drawn at random must be an "
-            "nn.Parameter, or a buffer that is persistent."
+            f"The options change when they are saved and loaded, from {config} to {loaded.config}: use only the types "
+            "of JSON."
+        )
+    with torch.inference_mode():
+        equal = torch.equal(classifier.network(waveform[None]), loaded.network(waveform[None]))
+    before, after = (model.predict((waveform.numpy(), config.audio.sample_rate)) for model in (classifier, loaded))
+    if not equal or before.probabilities != after.probabilities:
+        yield (
+            "A model that was saved and loaded computes other values: trained or random state must be an nn.Parameter "
+            "or a persistent buffer."
         )
 
 
 def milliseconds(module: nn.Module, example: Tensor, *, runs: int = 5) -> float:
-    """Returns the median time of one pass, in milliseconds."""
+    """Return the median time of one forward pass, in milliseconds."""
     with torch.inference_mode():
         module(example)
         times = []
@@ -114,8 +126,8 @@ def milliseconds(module: nn.Module, example: Tensor, *, runs: int = 5) -> float:
     return 1000 * statistics.median(times)
 
 
-class _Pool(Backbone):
-    """The mean over bins and frames, for a feature of any size."""
+class _MeanPool(Backbone):
+    """Mean over bins and frames, for features of any size."""
 
     def __init__(self, *, in_channels: int) -> None:
         super().__init__()
@@ -130,7 +142,7 @@ class _Pool(Backbone):
 
 
 @contextlib.contextmanager
-def pool() -> Iterator[str]:
-    """Registers a backbone that takes any feature, and gives its name; it is gone afterwards."""
-    with BACKBONES.temporary(_POOL, _Pool):
-        yield _POOL
+def mean_pool() -> Iterator[str]:
+    """Register a backbone for features of any size inside the ``with`` block, and return its name."""
+    with BACKBONES.temporary(_MEAN_POOL, _MeanPool):
+        yield _MEAN_POOL

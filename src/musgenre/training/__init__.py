@@ -1,1 +1,1 @@
-"""How a network learns. Only the loop is Lightning's; the network stays a plain ``nn.Module``."""
+"""Fine-tuning with Lightning: plans, data, stages, checkpoints and the cache of embeddings."""

@@ -1,4 +1,4 @@
-"""The LightningDataModule: batches of windows or embeddings, drawn afresh each epoch."""
+"""Lightning data module with the batches of windows or embeddings of a stage."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Source: TypeAlias = TrackWindows | EmbeddedWindows
 
 
 class GenreData(pl.LightningDataModule):
-    """Loads the batches of one stage; an epoch's are the same whether or not the run has been interrupted.
+    """Batches of one stage; those of an epoch do not depend on interruptions of the run.
 
     Args:
-        train: What is learnt from; its ``set_epoch`` is called before each epoch.
-        valid: Every window of the validation tracks, or ``None``.
-        config: Batch size, balance and seed. A batch is shared by all devices.
-        workers: Processes that decode. With none, a thread decodes the next batches while a GPU learns from one. Where
-            the processor learns, each batch is decoded before it: the threads that share a step of learning wait for
-            one another, and a further one that takes a core from them costs more than it saves. Embeddings need none.
+        train: Training windows or embeddings; ``set_epoch`` is called before each epoch.
+        valid: All windows of the validation tracks or their embeddings, or ``None``.
+        config: Batch size, balance and seed. A batch is divided among all devices.
+        workers: Number of decoding processes. With none, a thread decodes the next batches while a GPU trains. When
+            training on a CPU, each batch is decoded before its step: the threads of a step wait for each other, so that
+            another thread that takes one of their cores costs more than it saves. Not used for embeddings.
         first_epoch: Number of the stage's first epoch.
     """
 
@@ -51,20 +51,22 @@ class GenreData(pl.LightningDataModule):
         self.first_epoch = first_epoch
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Returns the loader of all the stage's epochs: other windows, in another order each."""
+        """Return the loader of the training windows, which differ and are shuffled in each epoch."""
         count, rank = self._processes()
         order = _Shuffled(self.train, config=self.config, epoch=self._epoch, num_replicas=count, rank=rank)
         return self._loader(self.train, order)
 
     def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
-        """Returns the loader of the validation windows, in order; an empty list where there are none."""
+        """Return the loader of the validation windows, in order; an empty list without a validation set."""
         count, rank = self._processes()
-        return [] if self.valid is None else self._loader(self.valid, _Share(self.valid, num_replicas=count, rank=rank))
+        return (
+            [] if self.valid is None else self._loader(self.valid, _Ordered(self.valid, num_replicas=count, rank=rank))
+        )
 
     def _epoch(self) -> int:
         if self.trainer is None:
             return self.first_epoch
-        # What is counted as completed is one behind when a loader is made for a run that goes on.
+        # The number of completed epochs is one too low when the loader of a resumed run is made.
         current: Any = self.trainer.fit_loop.epoch_progress.current
         return self.first_epoch + int(current.processed)
 
@@ -75,28 +77,28 @@ class GenreData(pl.LightningDataModule):
         decodes = isinstance(source, TrackWindows)
         workers = self.workers if decodes else 0
         on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
-        kind = _AheadLoader if decodes and not workers and not on_cpu else DataLoader
-        return kind(
+        loader = _PrefetchLoader if decodes and not workers and not on_cpu else DataLoader
+        return loader(
             source,
             batch_size=math.ceil(self.config.batch_size / sampler.num_replicas),
             sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
-            generator=torch.Generator(),  # of its own: an iterator would draw from the epoch's random numbers
+            generator=torch.Generator(),  # else each iterator draws from the epoch's random numbers
         )
 
 
-class _AheadLoader(DataLoader[Any]):
-    """A loader that works in a thread, two batches ahead."""
+class _PrefetchLoader(DataLoader[Any]):
+    """Loader that prefetches two batches in a thread."""
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # PyTorch promises an iterator of its own kind
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # DataLoader returns its own iterator class
         return Prefetcher(super().__iter__())
 
 
 class _Shuffled(DistributedSampler[Any]):
-    """An order for each epoch. Several devices together see the batches that one would see.
+    """Random order of each epoch; several devices together process the batches that one would process.
 
-    Lightning leaves a ``DistributedSampler`` as it is.
+    A ``DistributedSampler``, because Lightning does not replace these.
     """
 
     def __init__(
@@ -105,24 +107,24 @@ class _Shuffled(DistributedSampler[Any]):
         super().__init__(source, num_replicas=num_replicas, rank=rank)
         self._source = source
         self._seed = config.seed
-        self._now = epoch
-        self._weights = torch.tensor(_evenly(source)) if config.balanced else None
+        self._epoch = epoch
+        self._weights = torch.tensor(_balanced_weights(source)) if config.balanced else None
 
     def __iter__(self) -> Iterator[int]:
-        epoch = self._now()
+        epoch = self._epoch()
         self._source.set_epoch(epoch)
-        generator = torch.Generator().manual_seed(mixed(self._seed, epoch))
+        generator = torch.Generator().manual_seed(mix_seeds(self._seed, epoch))
         count = len(self._source)
         if self._weights is None:
             order = torch.randperm(count, generator=generator)
         else:
             order = torch.multinomial(self._weights, count, replacement=True, generator=generator)
-        order = order.repeat(math.ceil(self.total_size / count))[: self.total_size]  # as many for each device
+        order = order.repeat(math.ceil(self.total_size / count))[: self.total_size]  # the same number for each device
         return iter(order[self.rank :: self.num_replicas].tolist())
 
 
-class _Share(DistributedSampler[Any]):
-    """Every window once, in order, dealt out to the devices."""
+class _Ordered(DistributedSampler[Any]):
+    """Every window once, in order, divided among the devices."""
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._indices())
@@ -132,17 +134,17 @@ class _Share(DistributedSampler[Any]):
 
     def _indices(self) -> range:
         count = len(self.dataset)  # type: ignore[arg-type]
-        # A device without any would keep the others waiting: it takes the first, which is then judged twice.
+        # The others would wait for a device without windows: it takes the first window, which is then counted twice.
         return range(self.rank, count, self.num_replicas) if self.rank < count else range(1)
 
 
-def mixed(*numbers: int) -> int:
-    """Returns a seed that depends on all of some numbers."""
+def mix_seeds(*numbers: int) -> int:
+    """Return a seed that depends on all of some numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
-def _evenly(source: Source) -> list[float]:
+def _balanced_weights(source: Source) -> list[float]:
     windows = source.windows if isinstance(source, EmbeddedWindows) else source
-    labels = [windows.labels[windows.place(index)[0]] for index in range(len(windows))]
+    labels = [windows.labels[windows.locate(index)[0]] for index in range(len(windows))]
     counts = Counter(labels)
     return [1 / counts[label] for label in labels]

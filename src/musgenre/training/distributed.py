@@ -1,4 +1,4 @@
-"""What several processes that train one network tell each other."""
+"""Communication between the processes that train one network."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from typing import TypeVar
 
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
-Item = TypeVar("Item")
+T = TypeVar("T")
 
 
 def rank() -> int:
-    """Returns the number of this process, from 0, among those that Lightning, torchrun or SLURM has started.
+    """Return the rank of this process, from 0, among those that Lightning, torchrun or SLURM started.
 
-    It is looked for where Lightning looks, which need not be imported for it.
+    It is read from the environment variables that Lightning reads, without importing Lightning.
     """
     return next((int(os.environ[name]) for name in _RANKS if name in os.environ), 0)
 
 
-def several() -> bool:
-    """Says whether this is one of several processes that are connected."""
+def is_distributed() -> bool:
+    """Return whether this is one of several connected processes."""
     from torch import distributed
 
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
-def gathered(item: Item) -> list[Item]:
-    """Returns what each process has given, in the same order everywhere; of a single one, its own.
+def gather(item: T) -> list[T]:
+    """Return the items of all processes, in the same order in each of them.
 
     Example:
-        >>> gathered({"right": 3})
+        >>> gather({"right": 3})
         [{'right': 3}]
     """
-    if not several():
+    if not is_distributed():
         return [item]
     from torch import distributed
 
-    items: list[Item | None] = [None] * distributed.get_world_size()
+    items: list[T | None] = [None] * distributed.get_world_size()
     distributed.all_gather_object(items, item)
     return [one for one in items if one is not None]
 
 
-def meet() -> None:
-    """Waits until all processes have come here."""
-    if several():
+def barrier() -> None:
+    """Wait until all processes have called this function."""
+    if is_distributed():
         from torch import distributed
 
         distributed.barrier()

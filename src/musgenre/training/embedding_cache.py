@@ -1,10 +1,10 @@
-"""What a frozen backbone makes of each window, computed once and kept on disk.
+"""Embeddings of frozen backbones, computed once and cached on disk.
 
-While a backbone is frozen, every epoch would compute the same vectors again; :func:`embedded` computes them in one
-pass, and each epoch reads them. What is on disk is found again by a key made of all that the vectors depend on: the
-files (path, size and times of the last change), the windows, the feature, the backbone's weights, the augmentation and
-the version of musgenre. When any of it changes they are computed anew, under another key; the old ones stay until
-:func:`clear_embeddings`.
+While a backbone is frozen, every epoch would compute the same embeddings again; :func:`embedded` computes them in one
+pass, and each epoch reads them. The cache's key is a digest of all that the embeddings depend on: the files (path, size
+and modification times), the windows, the code, options and weights of feature and backbone, the augmentation, and the
+versions of musgenre and PyTorch. When any of it changes, the embeddings are computed again under another key; the old
+ones stay until :func:`clear_embeddings`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import io
+import itertools
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Generator, Iterator
+import warnings
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,60 +33,63 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from musgenre.core.errors import DatasetError, ParameterError, PluginError
-from musgenre.datasets.base import Track
+from musgenre.core.errors import DatasetError, MusgenreError, ParameterError, PluginError
+from musgenre.core.files import atomic_write
+from musgenre.datasets.base import DatasetWarning, Track
 from musgenre.datasets.embeddings import TrackVectors
 from musgenre.datasets.windows import TrackWindows
 from musgenre.models.network import GenreNetwork
-from musgenre.training.cached_array import CachedArray
-from musgenre.training.config import Augmentation
-from musgenre.training.options import RunOptions
+from musgenre.training.config import Augmentation, RunOptions
+from musgenre.training.fingerprint import fingerprint
 
 Embeddings: TypeAlias = npt.NDArray[np.float32]
 
+PART_ROWS = 16
+"""Number of rows that are computed and written at a time; at most these are lost when the process is killed."""
+
+_CHECKSUM_BYTES = 4
 _KEY = re.compile("[0-9a-f]{64}")
-_INTERNALS = frozenset(vars(nn.Module()))
 
 
 class EmbeddedWindows(Dataset[tuple[Tensor, int, int]]):
-    """Windows as a frozen backbone sees them: ``(embedding, label index, track index)``; :func:`embedded` makes them.
+    """Embeddings of windows, as ``(embedding, label index, track index)``; :func:`embedded` makes them.
 
     Args:
         windows: The windows.
-        path: The file of their embeddings.
+        path: File with their embeddings.
 
     Shape:
-        - the file: ``(windows, views, out_features)``, float32
+        - array in the file: ``(windows, views, out_features)``, float32
         - embedding: ``(out_features,)``, float32
     """
 
     def __init__(self, windows: TrackWindows, path: Path) -> None:
         self.windows = windows
         self.path = path
-        self._rows = np.lib.format.open_memmap(path, mode="r")
-        # In shared memory, so that workers that outlive an epoch see the next one.
+        self._array = np.lib.format.open_memmap(path, mode="r")
+        # In shared memory, so that persistent workers see a change.
         self._view = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the view that an epoch reads: epochs take turns at them."""
-        self._view.fill_(epoch % self._rows.shape[1])
+        """Select the view of an epoch; epochs use the views in turn."""
+        self._view.fill_(epoch % self._array.shape[1])
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
-        index = range(len(self))[index]  # refuses what is out of range, and counts -1 from the end
-        number, _ = self.windows.place(index)
-        row = self._rows[index, int(self._view)]
+        index = range(len(self))[index]  # checks the range, and counts negative indices from the end
+        number, _ = self.windows.locate(index)
+        row = self._array[index, int(self._view)]
         return torch.from_numpy(np.array(row)), self.windows.labels[number], number
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process maps the file itself; what is mapped would travel to it as a copy.
-        return {name: value for name, value in vars(self).items() if name != "_rows"}
+        # Worker processes map the file themselves; pickling would copy the array.
+        return {name: value for name, value in vars(self).items() if name != "_array"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._rows = np.lib.format.open_memmap(self.path, mode="r")
+        self._array = np.lib.format.open_memmap(self.path, mode="r")
 
 
 def embedded(
@@ -93,59 +101,57 @@ def embedded(
     views: int = 1,
     options: RunOptions | None = None,
 ) -> EmbeddedWindows:
-    """Returns the embeddings of windows, and computes those that are not on disk yet.
+    """Return the embeddings of windows; those that are not cached are computed.
 
-    They are computed where the network is (a CPU or a GPU), in evaluation mode and float32. A pass that was cut off
-    goes on where it was. Of several processes or threads that ask for the same embeddings one computes them, and the
-    others wait.
+    They are computed on the network's device, in evaluation mode and float32. An interrupted computation is resumed.
+    Of several processes or threads that need the same embeddings, one computes them and the others wait.
 
     Args:
-        windows: The windows. Random ones are at another place in every view, as in the epoch of its number.
-        network: Its feature and backbone are used.
-        directory: Where embeddings are kept; made if need be, and can be deleted at any time.
-        augmentation: How each view is varied; what is drawn depends on the windows' seed, the window and the view
-            alone. Mixup is left to training.
-        views: How many embeddings of each window are kept, at least 1.
-        options: Of these, how many workers decode and whether progress is shown; ``None`` is no worker and no progress.
+        windows: The windows. Random windows differ between views, as between the epochs of the same numbers.
+        network: The network whose feature and backbone are used.
+        directory: Directory of the cache, which is created if needed. It may be deleted at any time.
+        augmentation: Augmentation of each view. Its random numbers depend on the windows' seed, the window and the view
+            only. Mixup is not applied.
+        views: Number of embeddings of each window, at least 1.
+        options: Run options, of which ``workers`` and ``progress`` are used; by default neither.
 
     Raises:
         ParameterError: ``views`` is too small.
-        DatasetError: A track's file is gone, or the directory cannot be written to or is full; what was computed stays.
+        DatasetError: A track's file does not exist, or the directory cannot be written to or is full; embeddings
+            computed so far stay in the cache.
         AudioFileError, AudioError: A track cannot be read.
-        PluginError: The backbone gives another shape than it promises.
+        PluginError: The shape of the backbone's output differs from its ``out_features``.
     """
     if views < 1:
         raise ParameterError(f"views must be at least 1, not {views!r}.")
-    rows = _Rows(windows, augmentation or Augmentation(), views=views)
-    place = Path(directory).expanduser()
+    directory = Path(directory).expanduser()
+    rows = _AugmentedViews(windows, augmentation or Augmentation(), views=views)
     if isinstance(windows.dataset, TrackVectors):
-        return _known(rows, windows.dataset.vectors, directory=place)
-    folder = place / _key(rows, network)
+        return _cache_vectors(rows, windows.dataset.vectors, directory=directory)
     options = options or RunOptions(progress=False)
 
     def compute(parts: list[range]) -> Generator[Embeddings]:
-        # A generator of its own: the caller's random state is the same whether there is something to compute or not.
         loader = DataLoader(
             rows,
             batch_sampler=[list(part) for part in parts],
             num_workers=options.workers,
-            generator=torch.Generator(),
+            generator=torch.Generator(),  # else the caller's random state depends on what is cached
         )
         batches = zip(parts, loader, strict=True)
         for part, waveforms in track(batches, "Embedding", total=len(parts), disable=not options.progress):
             yield rows.embed(waveforms, part, network=network)
 
-    kept = CachedArray(folder, shape=(len(windows), views, network.backbone.out_features))
-    return EmbeddedWindows(windows, kept.fill(compute))
+    array = CachedArray(directory / _key(rows, network), shape=(len(windows), views, network.backbone.out_features))
+    return EmbeddedWindows(windows, array.fill(compute))
 
 
 def embeddings_size(directory: str | os.PathLike[str]) -> int:
-    """Returns how many bytes the embeddings in a directory take."""
+    """Return the size of the embeddings cached in a directory, in bytes."""
     return sum(path.stat().st_size for folder in _folders(directory) for path in folder.iterdir())
 
 
 def clear_embeddings(directory: str | os.PathLike[str]) -> None:
-    """Removes all embeddings from a directory, and nothing else that is in it."""
+    """Remove all cached embeddings from a directory, and no other files."""
     for folder in _folders(directory):
         shutil.rmtree(folder)
 
@@ -154,29 +160,27 @@ def _folders(directory: str | os.PathLike[str]) -> list[Path]:
     return [path for path in Path(directory).expanduser().glob("*") if _KEY.fullmatch(path.name)]
 
 
-def _known(rows: _Rows, vectors: Embeddings, *, directory: Path) -> EmbeddedWindows:
-    """Keeps what is known of tracks as what each of their windows gives."""
-    if rows.varied:
-        raise ParameterError(
-            "Embeddings that are known cannot be varied: leave augmentation (but mixup) and views out."
-        )
-    given = vectors[[rows.place(row)[0] for row in range(len(rows))]]
-    kept = CachedArray(directory / hashlib.sha256(given.tobytes()).hexdigest(), shape=(len(rows), 1, given.shape[1]))
-    return EmbeddedWindows(rows.windows, kept.fill(lambda parts: (given[part.start : part.stop] for part in parts)))
+def _cache_vectors(rows: _AugmentedViews, vectors: Embeddings, *, directory: Path) -> EmbeddedWindows:
+    """Cache the given embedding of each track as that of each of its windows."""
+    if rows.augments:
+        raise ParameterError("Given embeddings cannot be augmented: remove views and augmentation (except mixup).")
+    values = vectors[[rows.locate(row)[0] for row in range(len(rows))]]
+    array = CachedArray(directory / hashlib.sha256(values.tobytes()).hexdigest(), shape=(len(rows), 1, values.shape[1]))
+    return EmbeddedWindows(rows.windows, array.fill(lambda parts: (values[part.start : part.stop] for part in parts)))
 
 
-class _Rows(Dataset[Tensor]):
-    """The samples behind each row of a cache, the views of a window one after the other, and how they are varied."""
+class _AugmentedViews(Dataset[Tensor]):
+    """Samples of each row of a cache, and their augmentation; the views of a window are adjacent rows."""
 
     def __init__(self, windows: TrackWindows, augmentation: Augmentation, *, views: int) -> None:
         self.windows = windows
-        self.augmentation = dataclasses.replace(augmentation, mixup=0.0)  # of two windows, and so not of one alone
+        self.augmentation = dataclasses.replace(augmentation, mixup=0.0)  # mixes two windows during training
         self.views = views
         self._on_waveform = self.augmentation.on_waveform()
         self._on_feature = self.augmentation.on_feature()
 
     @property
-    def varied(self) -> bool:
+    def augments(self) -> bool:
         return self.views > 1 or len(self._on_waveform) + len(self._on_feature) > 0
 
     def __len__(self) -> int:
@@ -186,26 +190,26 @@ class _Rows(Dataset[Tensor]):
         index, view = divmod(row, self.views)
         return self.windows.waveform(index, epoch=view)
 
-    def place(self, row: int) -> tuple[int, float]:
+    def locate(self, row: int) -> tuple[int, float]:
         index, view = divmod(row, self.views)
-        return self.windows.place(index, epoch=view)
+        return self.windows.locate(index, epoch=view)
 
     def embed(self, waveforms: Tensor, part: range, *, network: GenreNetwork) -> Embeddings:
         device = next(network.parameters()).device
-        with _evaluating(network), torch.inference_mode():
-            varied = self._vary(waveforms.to(device), self._on_waveform, rows=part)
-            varied = self._vary(network.feature(varied), self._on_feature, rows=part)
-            embeddings: Embeddings = network.backbone(varied).float().numpy(force=True)
+        with _evaluation_mode(network), torch.inference_mode():
+            augmented = self._augment(waveforms.to(device), self._on_waveform, rows=part)
+            augmented = self._augment(network.feature(augmented), self._on_feature, rows=part)
+            embeddings: Embeddings = network.backbone(augmented).float().numpy(force=True)
         expected = (len(part), network.backbone.out_features)
         if embeddings.shape != expected:
             raise PluginError(
-                f"The backbone {type(network.backbone).__name__} gave the shape {embeddings.shape}, where its "
-                f"out_features promise {expected}: let its forward() and out_features agree."
+                f"The backbone {type(network.backbone).__name__} returned the shape {embeddings.shape}, expected "
+                f"{expected} by its out_features: correct its forward() or its out_features."
             )
         return embeddings
 
-    def _vary(self, batch: Tensor, steps: nn.Sequential, *, rows: range) -> Tensor:
-        """Varies each example by draws of its own, so that they depend on no other and on no batch."""
+    def _augment(self, batch: Tensor, steps: nn.Sequential, *, rows: range) -> Tensor:
+        """Augment each example with a generator of its own, so that it does not depend on its batch."""
         if not len(steps):
             return batch
         examples = []
@@ -220,48 +224,35 @@ class _Rows(Dataset[Tensor]):
         return torch.cat(examples)
 
 
-def _key(rows: _Rows, network: GenreNetwork) -> str:
-    """Returns a digest of all that the embeddings depend on."""
+def _key(rows: _AugmentedViews, network: GenreNetwork) -> str:
+    """Return a digest of all that the embeddings depend on."""
     audio = rows.windows.audio
-    told = {
-        "musgenre": version("musgenre"),
-        "tracks": [_identity(track) for track in rows.windows.dataset],
-        "places": [rows.place(row) for row in range(len(rows))],
+    content = {
+        "versions": [version("musgenre"), version("torch")],
+        "tracks": [_file_identity(track) for track in rows.windows.dataset],
+        "windows": [rows.locate(row) for row in range(len(rows))],
         "views": rows.views,
-        "window": [audio.sample_rate, audio.window_seconds],
+        "audio": [audio.sample_rate, audio.window_seconds],
         "augmentation": [dataclasses.asdict(rows.augmentation), rows.windows.seed],
-        "network": [_fingerprint(network.feature), _fingerprint(network.backbone)],
+        "network": [fingerprint(network.feature), fingerprint(network.backbone)],
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _identity(track: Track) -> tuple[str, int, int, int]:
+def _file_identity(track: Track) -> tuple[str, int, int, int]:
     try:
         file = track.path.stat()
     except OSError as error:
         raise DatasetError(
-            f"The file of track {track.id!r} is gone ({error}): put it back, or leave it out."
+            f"The file of track {track.id!r} does not exist ({error}): restore it, or remove the track."
         ) from error
-    # The last changes when a file of another place takes this one's, with the size and the time that it had there.
+    # st_ctime_ns changes when another file of the same size and modification time is moved to this path.
     return str(track.path.resolve()), file.st_size, file.st_mtime_ns, file.st_ctime_ns
 
 
-def _fingerprint(module: nn.Module) -> str:
-    """Returns a digest of a module: the kinds and options of its parts, and its weights and constants."""
-    digest = hashlib.sha256()
-    for name, part in module.named_modules():
-        options = {key: value for key, value in vars(part).items() if key not in _INTERNALS}
-        # Without the addresses of functions and the like, which are others in every process.
-        digest.update(re.sub(r" at 0x[0-9a-f]+", "", f"{name} {type(part)} {options}").encode())
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 @contextlib.contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Puts a network into evaluation mode; afterwards each part is in the mode that it was in."""
+def _evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Set a network to evaluation mode within the block, and restore the mode of each part afterwards."""
     modes = {part: part.training for part in network.modules()}
     network.eval()
     try:
@@ -269,3 +260,109 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+class CachedArray:
+    """A float32 array in ``<folder>/embeddings.npy``, either complete or absent.
+
+    The file is in NumPy's ``.npy`` format, followed by a CRC-32 checksum that detects damage. During the computation,
+    finished parts are in files of the same format beside it. A lock file lets one process or thread compute at a time.
+
+    Args:
+        folder: Folder of this array alone; :meth:`fill` creates it.
+        shape: Shape of the array. A row is the last dimension; rows are counted over all others.
+    """
+
+    def __init__(self, folder: Path, *, shape: tuple[int, ...]) -> None:
+        self.folder = folder
+        self.shape = shape
+        self.path = folder / "embeddings.npy"
+        self.count = math.prod(shape[:-1])
+
+    def fill(self, compute: Callable[[list[range]], Generator[Embeddings]]) -> Path:
+        """Return the path of the complete array; missing parts are computed.
+
+        Args:
+            compute: Returns a generator of ``(len(part), shape[-1])`` for each of the given ranges of rows, in order.
+                A part must not depend on which others are computed.
+
+        Raises:
+            DatasetError: The folder cannot be written to, or the disk is full. Finished parts are reused the next time.
+        """
+        from filelock import FileLock
+
+        if _is_intact(self.path, self.shape):  # without the lock, which a read-only directory cannot hold
+            return self.path
+        with _convert_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / "lock"):
+                if not _is_intact(self.path, self.shape, warn=True):  # another process may have computed it meanwhile
+                    self._compute(compute)
+        return self.path
+
+    def _compute(self, compute: Callable[[list[range]], Generator[Embeddings]]) -> None:
+        for partial in self.folder.glob(".*.partial"):
+            partial.unlink()
+        parts = {
+            self.folder / f"part-{first:09d}.npy": range(first, min(first + PART_ROWS, self.count))
+            for first in range(0, self.count, PART_ROWS)
+        }
+        missing = {
+            path: rows for path, rows in parts.items() if not _is_intact(path, (len(rows), self.shape[-1]), warn=True)
+        }
+        self._check_free_space(sum(map(len, missing.values())))
+        with contextlib.closing(compute(list(missing.values()))) as computed:
+            for (path, rows), values in zip(missing.items(), computed, strict=True):
+                _write(path, [values], shape=(len(rows), self.shape[-1]))
+        _write(self.path, (np.lib.format.open_memmap(path, mode="r") for path in parts), shape=self.shape)
+        for path in parts:
+            path.unlink()
+
+    def _check_free_space(self, missing_rows: int) -> None:
+        needed = (self.count + missing_rows) * self.shape[-1] * 4  # the missing parts, and the array beside them
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise DatasetError(
+                f"Embeddings in '{self.folder}' need {needed / 2**20:.0f} MiB, but {free / 2**20:.0f} MiB are free: "
+                "make room, use fewer views, or choose another directory."
+            )
+
+
+def _write(path: Path, blocks: Iterable[Embeddings], *, shape: tuple[int, ...]) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    checksum = 0
+    with atomic_write(path) as partial, partial.open("wb") as file:
+        for data in itertools.chain(
+            [header.getbuffer()], (np.ascontiguousarray(block, "<f4").data for block in blocks)
+        ):
+            checksum = zlib.crc32(data, checksum)
+            file.write(data)
+        file.write(checksum.to_bytes(_CHECKSUM_BYTES, "little"))
+
+
+def _is_intact(path: Path, shape: tuple[int, ...], *, warn: bool = False) -> bool:
+    try:
+        content = np.memmap(path, dtype=np.uint8, mode="r")
+        checksum = int.from_bytes(content[-_CHECKSUM_BYTES:].tobytes(), "little")
+        if zlib.crc32(content[:-_CHECKSUM_BYTES].data) != checksum:
+            raise ValueError("its checksum is wrong")
+        if (found := np.lib.format.open_memmap(path, mode="r").shape) != shape:
+            raise ValueError(f"its shape is {found} instead of {shape}")
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        if warn:
+            warnings.warn(f"'{path}' is damaged ({error}) and is computed again.", DatasetWarning, stacklevel=2)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _convert_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, MusgenreError):  # of a track that cannot be read
+            raise
+        raise DatasetError(f"Cannot cache embeddings in '{folder}' ({error}): choose another directory.") from error

@@ -1,4 +1,4 @@
-"""The progress bar: one for each stage, with loss, accuracy and the time that is left; and the time lost to waiting."""
+"""Progress of training: one progress bar for each stage, and the time that training waits for data."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from musgenre.training.stages import Stage
+from musgenre.training.config import Stage
 
 _SMOOTHING = 0.05
-_SHOWN = {"valid_loss": "valid loss {:.3f}", "valid_accuracy": "accuracy {:.1%}"}
+_FORMATS = {"valid_loss": "valid loss {:.3f}", "valid_accuracy": "accuracy {:.1%}"}
 
 
 class DataLoadingTimer(pl.Callback):
-    """Takes the time that training waits for its batches.
+    """Measures the time that training waits for batches.
 
     Attributes:
-        waited_seconds: From the end of each batch, or the start of its epoch, until the next one was there.
-        worked_seconds: From then on until its end.
+        waited_seconds: Time from the end of each batch, or the start of its epoch, to the start of the next batch.
+        worked_seconds: Time from the start to the end of each batch.
     """
 
     def __init__(self) -> None:
@@ -33,20 +33,20 @@ class DataLoadingTimer(pl.Callback):
 
     @property
     def share(self) -> float:
-        """Share of the time that was spent waiting, from 0 to 1."""
+        """Fraction of the time spent waiting, from 0 to 1."""
         total = self.waited_seconds + self.worked_seconds
         return self.waited_seconds / total if total else 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begins to wait for the first batch."""
+        """Start waiting for the first batch."""
         self._since = time.perf_counter()
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
-        """Ends waiting."""
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Stop waiting."""
         self.waited_seconds += self._lap()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *given: Any, **named: Any) -> None:
-        """Begins to wait for the next one."""
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Start waiting for the next batch."""
         self.worked_seconds += self._lap()
 
     def _lap(self) -> float:
@@ -55,46 +55,48 @@ class DataLoadingTimer(pl.Callback):
 
 
 class StageProgress(ProgressBar):
-    """Shows how far a stage is, on standard error.
+    """Progress bar of a complete stage, on standard error.
+
+    Lightning's ``RichProgressBar`` has a bar for each epoch, and so no time that remains of a stage.
 
     Args:
         stage: The stage.
-        waiting: What takes the time of waiting, which is told at the end.
+        timer: Timer whose share of waiting is printed at the end.
     """
 
-    def __init__(self, stage: Stage, waiting: DataLoadingTimer) -> None:
+    def __init__(self, stage: Stage, timer: DataLoadingTimer) -> None:
         super().__init__()
         self.stage = stage
-        self.waiting = waiting
+        self.timer = timer
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._enabled = True
         self._loss: float | None = None
-        self._told: dict[str, float] = {}
+        self._valid_metrics: dict[str, float] = {}
 
     def disable(self) -> None:
-        """Shows nothing: Lightning calls it in all processes but the first."""
+        """Hide the bar; Lightning calls this in all processes but the first."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Shows the bar again."""
+        """Show the bar again."""
         self._enabled = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draws the bar."""
+        """Draw the bar."""
         super().on_train_start(trainer, pl_module)
         if not self._enabled:
             return
-        columns = ("{task.description}", BarColumn(), "{task.percentage:>3.0f} %", TextColumn("{task.fields[figures]}"))
+        columns = ("{task.description}", BarColumn(), "{task.percentage:>3.0f} %", TextColumn("{task.fields[metrics]}"))
         self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
         done = trainer.current_epoch * self.total_train_batches
         total = self.stage.epochs * self.total_train_batches
-        self._task = self._bar.add_task(self._description(), completed=int(done), total=total, figures="")
+        self._task = self._bar.add_task(self._description(), completed=int(done), total=total, metrics="")
         self._bar.start()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *given: Any, **named: Any) -> None:
-        """Moves the bar on."""
-        outputs = given[0]
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Advance the bar, and update the exponential moving average of the loss."""
+        outputs = args[0]
         loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, Tensor):
             value = float(loss)
@@ -102,18 +104,19 @@ class StageProgress(ProgressBar):
         self._update(advance=1)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Shows what validation has found."""
-        self._told = {key: float(trainer.callback_metrics[key]) for key in _SHOWN if key in trainer.callback_metrics}
+        """Show the validation metrics."""
+        metrics = trainer.callback_metrics
+        self._valid_metrics = {key: float(metrics[key]) for key in _FORMATS if key in metrics}
         self._update()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leaves the bar as it is, and tells what waiting took."""
+        """Stop the bar, and print the share of time spent waiting for data."""
         if self._bar is not None:
-            self._bar.console.print(f"{self.waiting.share:.0%} of the time so far went into waiting for data")
+            self._bar.console.print(f"{self.timer.share:.0%} of the training time so far was spent waiting for data")
         self._stop()
 
-    def on_exception(self, *given: Any, **named: Any) -> None:
-        """Leaves the bar as it is."""
+    def on_exception(self, *args: Any, **kwargs: Any) -> None:
+        """Stop the bar."""
         self._stop()
 
     def _description(self) -> str:
@@ -121,9 +124,9 @@ class StageProgress(ProgressBar):
 
     def _update(self, *, advance: int = 0) -> None:
         if self._bar is not None:
-            figures = [] if self._loss is None else [f"loss {self._loss:.3f}"]
-            figures += [_SHOWN[key].format(value) for key, value in self._told.items()]
-            self._bar.update(self._task, advance=advance, description=self._description(), figures=", ".join(figures))
+            metrics = [] if self._loss is None else [f"loss {self._loss:.3f}"]
+            metrics += [_FORMATS[key].format(value) for key, value in self._valid_metrics.items()]
+            self._bar.update(self._task, advance=advance, description=self._description(), metrics=", ".join(metrics))
 
     def _stop(self) -> None:
         if self._bar is not None:

@@ -1,4 +1,4 @@
-"""What a run is about to do, as tables for a terminal."""
+"""Summary of a run before it starts, as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from musgenre.datasets.base import TrackDataset
 from musgenre.models.network import GenreNetwork
-from musgenre.training.config import FinetuneConfig
+from musgenre.training.config import FinetuneConfig, Stage
 from musgenre.training.module import parameter_groups
-from musgenre.training.stages import Stage
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -24,17 +23,17 @@ def summary(
     plan: list[Stage],
     config: FinetuneConfig,
 ) -> Group:
-    """Returns the tables that :func:`~musgenre.finetune` shows before it starts; ``rich.print`` shows them as well.
+    """Return the tables that :func:`~musgenre.finetune` shows before training; ``rich.print`` prints them.
 
-    The first has the tracks of each genre on each side of the split, with the groups (artists) and minutes; the second
-    what each stage trains, and for how long.
+    The first table has the number of tracks of each genre in the training and validation set, and the groups (artists)
+    and minutes of each set. The second has the parameters that each stage trains, and its number of epochs.
 
     Args:
-        train: The tracks to learn from.
-        valid: The tracks to stop by, or ``None``.
+        train: Training tracks.
+        valid: Validation tracks, or ``None``.
         network: The network; it is not changed.
         plan: The stages.
-        config: The settings that they were made from.
+        config: The training configuration of the plan.
     """
     from rich.console import Group
 
@@ -63,8 +62,8 @@ def _stages(network: GenreNetwork, plan: list[Stage]) -> Table:
     from rich.table import Table
 
     table = Table("stage", title="stages", title_justify="left")
-    for name in ("epochs", "learns", "rate", "trained", "frozen"):
-        table.add_column(name, justify="left" if name == "learns" else "right")
+    for name in ("epochs", "part", "learning rate", "trained", "frozen"):
+        table.add_column(name, justify="left" if name == "part" else "right")
     total = sum(parameter.numel() for parameter in network.parameters())
     for number, stage in enumerate(plan):
         groups = list(reversed(parameter_groups(network, stage)))
@@ -85,5 +84,5 @@ def _settings(config: FinetuneConfig) -> Text:
     from rich.text import Text
 
     default = vars(FinetuneConfig())
-    told = [f"{name}={value!r}" for name, value in vars(config).items() if value != default[name]]
-    return Text("Other than by default: " + (", ".join(told) or "nothing"))
+    changed = [f"{name}={value!r}" for name, value in vars(config).items() if value != default[name]]
+    return Text("Settings other than the defaults: " + (", ".join(changed) or "none"))

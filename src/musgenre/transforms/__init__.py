@@ -1,7 +1,7 @@
-"""Modules over :mod:`musgenre.functional`: spectra, shapes and random augmentation.
+"""PyTorch modules for spectrograms, image shapes and random augmentation, based on :mod:`musgenre.functional`.
 
-They hold their constants, compose with ``torch.nn.Sequential``, take batches, differentiate and move between devices.
-Names are loaded when they are first touched, so that importing this package is cheap.
+Transforms store their constants, compose with ``torch.nn.Sequential``, accept batches, are differentiable and move
+between devices. Names are loaded on first access, so that importing this package is cheap.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Size, channels and scale of pictures."""
+"""Size, channels and normalisation of images."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from musgenre import functional
 from musgenre.core.errors import ParameterError
-from musgenre.transforms.constant import Constant
+from musgenre.transforms.spectral import Constant
 
 
 class Resize(nn.Module):
-    """Resizes pictures bilinearly, with antialiasing; see :func:`musgenre.functional.resize`.
+    """Resize images by bilinear interpolation with antialiasing; see :func:`musgenre.functional.resize`.
 
     Args:
-        size: New height and width, in pixels; one number stands for both.
+        size: New height and width, in pixels; a single number is used for both.
 
     Shape:
         ``(..., height, width)`` to ``(..., *size)``.
@@ -36,22 +36,22 @@ class Resize(nn.Module):
         functional.check_positive(height=height, width=width)
         self.size = (height, width)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        """Resizes."""
-        return functional.resize(picture, size=self.size)
+    def forward(self, image: Tensor) -> Tensor:
+        """Resize the images."""
+        return functional.resize(image, size=self.size)
 
 
 class Channels(nn.Module):
-    """Gives a spectrogram a dimension of equal channels.
+    """Add a channel dimension to spectrograms by repetition.
 
     Args:
-        count: Number of channels.
+        count: Number of equal channels.
 
     Shape:
-        ``(..., bins, frames)`` to ``(..., count, bins, frames)``, a view where possible.
+        ``(..., bins, frames)`` to ``(..., count, bins, frames)``, as a view.
 
     Raises:
-        ParameterError: ``count`` is not positive.
+        ParameterError: ``count`` is not a positive integer.
 
     Example:
         >>> Channels(3)(torch.rand(2, 128, 130)).shape
@@ -64,23 +64,26 @@ class Channels(nn.Module):
         self.count = count
 
     def forward(self, spectrum: Tensor) -> Tensor:
-        """Adds the dimension."""
+        """Add the channel dimension."""
         return spectrum.unsqueeze(-3).expand(*spectrum.shape[:-2], self.count, *spectrum.shape[-2:])
 
 
 class Normalise(nn.Module):
-    """Subtracts a mean from each channel and divides by a deviation.
+    """Normalise each channel: subtract a mean and divide by a standard deviation.
+
+    See :func:`musgenre.functional.normalise`.
 
     Args:
-        mean: One number a channel, or one for all.
-        std: As many numbers, each above zero.
-        inplace: Whether what it is given may be overwritten.
+        mean: Mean of each channel, or one value for all channels.
+        std: Standard deviation of each channel, positive; as many values as ``mean``.
+        inplace: Whether the input may be overwritten.
 
     Shape:
         ``(..., channels, height, width)``, unchanged.
 
     Raises:
-        ParameterError: The two differ in length, are empty or not finite, or a deviation is not above zero.
+        ParameterError: ``mean`` and ``std`` differ in length, are empty or not finite, or a standard deviation is not
+            positive.
 
     Example:
         >>> Normalise(mean=(0.5,), std=(0.25,))(torch.ones(1, 1, 2))
@@ -91,13 +94,15 @@ class Normalise(nn.Module):
         super().__init__()
         self.inplace = inplace
         if len(mean) != len(std) or not mean:
-            raise ParameterError(f"Need a mean and a deviation for each channel, not {mean!r} and {std!r}.")
+            raise ParameterError(
+                f"Expected a mean and a standard deviation for each channel, not {mean!r} and {std!r}."
+            )
         if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
-            raise ParameterError(f"Need finite means, and deviations above zero, not {mean!r} and {std!r}.")
+            raise ParameterError(f"Means must be finite and standard deviations positive, not {mean!r} and {std!r}.")
         self.mean = Constant(torch.tensor(mean, dtype=torch.float64))
         self.std = Constant(torch.tensor(std, dtype=torch.float64))
 
-    def forward(self, picture: Tensor) -> Tensor:
-        """Normalises."""
-        mean, std = self.mean(picture), self.std(picture)
-        return functional.normalise(picture, mean=mean, std=std, inplace=self.inplace)
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalise the images."""
+        mean, std = self.mean(image), self.std(image)
+        return functional.normalise(image, mean=mean, std=std, inplace=self.inplace)

@@ -1,1 +1,1 @@
-"""A feature and a backbone for musgenre, in a package of their own."""
+"""An example of a musgenre plugin: a feature and a backbone."""

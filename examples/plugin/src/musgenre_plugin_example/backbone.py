@@ -1,4 +1,4 @@
-"""A small network."""
+"""A small convolutional backbone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from musgenre.backbones import Backbone, InputSpec
 
 
 class SmallCNN(Backbone):
-    """Three convolutions along time, then the mean over time.
+    """Three convolutional blocks with pooling along time, then the mean over bins and frames.
 
     Args:
         in_channels: Channels of the feature.
-        channels: Output channels of the first convolution; the next ones have twice and four times as many.
+        channels: Output channels of the first block; the next blocks have twice and four times as many.
 
     Shape:
         - Input: ``(batch, in_channels, bins, frames)``, any number of bins, at least 8 frames
@@ -44,7 +44,7 @@ class SmallCNN(Backbone):
         )
 
     def stages(self) -> list[nn.Module]:
-        """Returns the three convolutions, each with what follows it."""
+        """Returns the three convolutional blocks, from input to output."""
         return list(self.blocks)
 
     def forward(self, feature: Tensor) -> Tensor:

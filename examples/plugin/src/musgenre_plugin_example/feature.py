@@ -1,4 +1,4 @@
-"""The power in octave bands."""
+"""Power in octave bands."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class OctaveBands(FeatureExtractor):
 
     Args:
         sample_rate: Rate of the audio, in hertz.
-        low_hz: Lower edge of the lowest octave; its neighbours lie factors of two above.
+        low_hz: Lower edge of the lowest octave, in hertz.
         n_fft: Length of the Fourier transform, in samples.
-        hop_length: Distance from one frame to the next, in samples.
+        hop_length: Hop between frames, in samples.
 
     Shape:
         ``(batch, samples)`` to ``(batch, 1, octaves, frames)``, the lowest octave first.
 
     Raises:
-        ParameterError: Not one octave fits below half the sample rate, or the lowest is narrower than a bin.
+        ParameterError: No octave fits below half the sample rate, or an octave contains no bin.
 
     Example:
         >>> feature = OctaveBands(sample_rate=22_050)
@@ -44,7 +44,7 @@ class OctaveBands(FeatureExtractor):
         bands = [(frequencies >= low) & (frequencies < 2 * low) for low in edges[:-1]]
         if not bands or not all(band.any() for band in bands):
             raise ParameterError(f"low_hz={low_hz!r} and n_fft={n_fft!r} leave an octave empty at {sample_rate} Hz.")
-        # A constant: it moves with the module but is no part of a saved model.
+        # Not persistent: a constant moves with the module, but is not saved with the model.
         self.register_buffer("bands", torch.stack(bands).float(), persistent=False)
 
     def out_shape(self, samples: int) -> tuple[int, int, int]:

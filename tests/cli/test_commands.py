@@ -1,4 +1,4 @@
-"""The command, run as a person runs it: in a process of its own, judged by what it prints and its exit code."""
+"""End-to-end tests of the commands: each runs in a subprocess, and its output and exit code are checked."""
 
 import json
 import subprocess
@@ -28,19 +28,20 @@ def songs(tmp_path_factory):
     return folder
 
 
-def test_predict_prints_a_line_a_song(songs):
-    done = run("predict", songs / "a.wav", songs / "b.mp3", "--top", "2")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    first, second = done.stdout.splitlines()
+@pytest.mark.slow
+def test_predict_prints_one_line_per_song(songs):
+    result = run("predict", songs / "a.wav", songs / "b.mp3", "--top", "2")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    first, second = result.stdout.splitlines()
     assert first.startswith(f"{songs / 'a.wav'}: ")
     assert second.count("%") == 2
 
 
-def test_predict_json_is_the_librarys_answer(songs):
-    done = run("predict", "--json", songs / "a.wav", songs / "b.mp3")
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0
+def test_predict_json_equals_the_prediction_of_the_library(songs):
+    result = run("predict", "--json", songs / "a.wav", songs / "b.mp3")
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.returncode == 0
     for row, name in zip(rows, ("a.wav", "b.mp3"), strict=True):
         expected: Prediction = musgenre.GenreClassifier.from_pretrained().predict(songs / name)
         assert list(row) == ["path", "label", "probability", "probabilities", "duration_seconds"]
@@ -50,31 +51,33 @@ def test_predict_json_is_the_librarys_answer(songs):
         assert row["duration_seconds"] == pytest.approx(4, abs=0.1)
 
 
-def test_a_song_that_cannot_be_read_costs_itself_alone(songs, tmp_path):
+@pytest.mark.slow
+def test_unreadable_files_are_reported_and_others_processed(songs, tmp_path):
     text = tmp_path / "text.mp3"
-    text.write_text("This is no music.")
+    text.write_text("This is not audio.")
     cut = tmp_path / "cut.mp3"
     cut.write_bytes((songs / "b.mp3").read_bytes()[:5_000])
-    done = run("predict", text, songs / "a.wav", cut, tmp_path / "missing.wav")
-    assert done.returncode == 2
-    assert done.stdout.startswith(str(songs / "a.wav"))
-    assert len(done.stdout.splitlines()) == 1
-    lines = done.stderr.splitlines()
+    result = run("predict", text, songs / "a.wav", cut, tmp_path / "missing.wav")
+    assert result.returncode == 2
+    assert result.stdout.startswith(str(songs / "a.wav"))
+    assert len(result.stdout.splitlines()) == 1
+    lines = result.stderr.splitlines()
     assert len(lines) == 3
     for line, name in zip(lines, ("text.mp3", "cut.mp3", "missing.wav"), strict=True):
-        assert line.startswith("musgenre: ")
+        assert line.startswith("error: ")
         assert name in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("predict", "song.wav", "--model", "no-such-model"), "no-such-model"),
         (("predict", "song.wav", "--resume"), "--output"),
         (("finetune", "no-such-folder", "--output", "model"), "no-such-folder"),
         (("finetune", ".", "--output", "."), "not empty"),
         (("demo", "--output", "no-such-folder/demo.png"), "no-such-folder"),
-        (("predict", "a.wav", "b.mp3", "--plot", "songs.png"), "--plot draws one song"),
+        (("predict", "a.wav", "b.mp3", "--plot", "songs.png"), "--plot requires exactly one song"),
         (("predict", "a.wav", "--plot", "no-such-folder/song.png"), "no-such-folder"),
         (("evaluate", "no-such-model", "."), "no-such-model"),
         (("evaluate", "model", ".", "--json", "no-such-folder/report.json"), "no-such-folder"),
@@ -82,71 +85,77 @@ def test_a_song_that_cannot_be_read_costs_itself_alone(songs, tmp_path):
         (("cross-validate", ".", "--output", "work", "--dataset", "gtzan", "--groups", "a.csv"), "--groups"),
     ],
 )
-def test_an_error_is_one_line_and_exit_code_2(songs, arguments, told):
-    done = run(*arguments, folder=songs)
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert "Traceback" not in done.stderr
+def test_error_is_one_line_with_exit_code_2(songs, arguments, message):
+    result = run(*arguments, folder=songs)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert "Traceback" not in result.stderr
 
 
-def test_list_names_what_is_built_in():
+@pytest.mark.slow
+def test_list_prints_builtin_components():
     for kind, name in (("backbones", "vgg16-slim"), ("features", "logmel-image"), ("datasets", "gtzan")):
-        done = run("list", kind)
-        assert done.returncode == 0, done.stderr
-        assert name in [line.split()[0] for line in done.stdout.splitlines()]
+        result = run("list", kind)
+        assert result.returncode == 0, result.stderr
+        assert name in [line.split()[0] for line in result.stdout.splitlines()]
     assert run("list", "singers").returncode == 2
 
 
-def test_export_writes_the_librarys_graph(tmp_path):
+@pytest.mark.slow
+def test_exported_graph_equals_the_classifier(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
     component = musgenre.Component("vgg16-slim", {"width": 0.05, "dense_units": 8})
     feature = musgenre.Component("logmel", {"n_fft": 256, "n_mels": 32})
     config = musgenre.ModelConfig("tiny", ("drone", "hiss"), musgenre.AudioSpec(8_000), feature, component)
     classifier = musgenre.GenreClassifier(musgenre.GenreNetwork.from_config(config), config)
     classifier.save_pretrained(tmp_path / "model")
-    done = run("export", tmp_path / "model.onnx", "--model", tmp_path / "model")
-    assert done.returncode == 0, done.stderr
-    assert "24000 samples at 8000 Hz" in done.stdout
+    result = run("export", tmp_path / "model.onnx", "--model", tmp_path / "model")
+    assert result.returncode == 0, result.stderr
+    assert "24000 samples at 8000 Hz" in result.stdout
     noise = np.random.default_rng(0).normal(scale=0.1, size=24_000).astype(np.float32)
-    (found,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"samples": noise[None]})
-    assert found[0] == pytest.approx(list(classifier.predict((noise, 8_000)).probabilities.values()), abs=1e-4)
+    (probabilities,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"samples": noise[None]})
+    assert probabilities[0] == pytest.approx(list(classifier.predict((noise, 8_000)).probabilities.values()), abs=1e-4)
 
 
-def test_predict_draws_one_song(songs, tmp_path):
+@pytest.mark.slow
+def test_predict_plots_one_song(songs, tmp_path):
     from matplotlib.image import imread
 
-    done = run("predict", songs / "b.mp3", "--plot", tmp_path / "song.png")
-    assert done.returncode == 0, done.stderr
-    assert "b.mp3: " in done.stdout
+    result = run("predict", songs / "b.mp3", "--plot", tmp_path / "song.png")
+    assert result.returncode == 0, result.stderr
+    assert "b.mp3: " in result.stdout
     height, width, _ = imread(tmp_path / "song.png").shape
     assert (width, height) == (1200, 700)
 
 
-def test_demo_predicts_and_draws(tmp_path):
+def test_demo_predicts_and_plots(tmp_path):
     from PIL import Image
 
-    done = run("demo", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "demo.ogg" in done.stdout
-    with Image.open(tmp_path / "musgenre-demo.png") as picture:
-        width, height = picture.size
+    result = run("demo", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "demo.ogg" in result.stdout
+    with Image.open(tmp_path / "musgenre-demo.png") as image:
+        width, height = image.size
         assert width > 600
         assert height > 300
-        assert len(picture.convert("RGB").getcolors(maxcolors=1_000_000)) > 100
+        assert len(image.convert("RGB").getcolors(maxcolors=1_000_000)) > 100
 
 
-def test_finetune_writes_a_model_that_predicts(genre_folder, tmp_path):
-    done = run("finetune", genre_folder, "--backbone", "vgg16-slim", "--epochs", "1", "--output", tmp_path / "model")
-    assert done.returncode == 0, done.stderr
-    assert str(tmp_path / "model") in done.stdout
+@pytest.mark.slow
+def test_finetuned_model_can_predict(genre_folder, tmp_path):
+    result = run("finetune", genre_folder, "--backbone", "vgg16-slim", "--epochs", "1", "--output", tmp_path / "model")
+    assert result.returncode == 0, result.stderr
+    assert str(tmp_path / "model") in result.stdout
     song = next(genre_folder.glob("*/*.wav"))
     predicted = run("predict", song, "--model", tmp_path / "model", "--json")
     assert predicted.returncode == 0, predicted.stderr
     assert set(json.loads(predicted.stdout)["probabilities"]) == {path.name for path in genre_folder.iterdir()}
 
 
-def test_evaluate_prints_and_keeps_the_librarys_report(genre_folder, tmp_path):
+@pytest.mark.slow
+def test_evaluate_prints_and_saves_the_report(genre_folder, tmp_path):
     component = musgenre.Component("vgg16-slim", {"width": 0.05, "dense_units": 8})
     config = musgenre.ModelConfig(
         "tiny", ("drone", "hiss"), musgenre.AudioSpec(8_000), musgenre.Component("logmel"), component
@@ -156,17 +165,18 @@ def test_evaluate_prints_and_keeps_the_librarys_report(genre_folder, tmp_path):
     groups = tmp_path / "groups.csv"
     groups.write_text("track,group\ndrone/0.wav,a\ndrone/1.wav,a\n")
     files = ("--json", tmp_path / "report.json", "--plot", tmp_path / "report.png")
-    done = run("evaluate", tmp_path / "model", genre_folder, "--groups", groups, *files)
-    assert done.returncode == 0, done.stderr
+    result = run("evaluate", tmp_path / "model", genre_folder, "--groups", groups, *files)
+    assert result.returncode == 0, result.stderr
     report = musgenre.EvaluationReport.load(tmp_path / "report.json")
     expected = musgenre.evaluate(classifier, musgenre.datasets.AudioFolder(genre_folder, groups=groups))
     assert report.groups == expected.groups == 7
     assert report.confusion == expected.confusion
-    assert done.stdout.strip() == report.to_markdown().strip()
+    assert result.stdout.strip() == report.to_markdown().strip()
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_cross_validate_trains_by_a_recipe_and_keeps_everything_in_one_place(genre_folder, tmp_path):
+@pytest.mark.slow
+def test_cross_validate_saves_folds_and_report_in_one_directory(genre_folder, tmp_path):
     recipe = {
         "backbone": {"name": "vgg16-slim", "options": {"width": 0.05, "dense_units": 8}},
         "feature": {"name": "logmel", "options": {"n_fft": 512, "hop_length": 128, "n_mels": 32}},
@@ -174,11 +184,11 @@ def test_cross_validate_trains_by_a_recipe_and_keeps_everything_in_one_place(gen
     }
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
     arguments = ("--folds", "2", "--recipe", tmp_path / "recipe.json", "--output", tmp_path / "work")
-    done = run("cross-validate", genre_folder, *arguments)
-    assert done.returncode == 0, done.stderr
+    result = run("cross-validate", genre_folder, *arguments)
+    assert result.returncode == 0, result.stderr
     names = sorted(path.name for path in (tmp_path / "work").iterdir())
     assert names == ["report.json", "report.png", "seed0-fold0.json", "seed0-fold1.json"]
     report = musgenre.evaluation.CrossValidationReport.load(tmp_path / "work" / "report.json")
     assert [row.tracks for row in report.scores] == [4, 4]
     assert report.recipe["backbone"]["name"] == "vgg16-slim"
-    assert done.stdout.strip() == report.to_markdown().strip()
+    assert result.stdout.strip() == report.to_markdown().strip()
