@@ -16,7 +16,7 @@ from musgenre.cli.main import app
 from musgenre.core.config import Prediction, Windows
 from musgenre.core.errors import DatasetError, ParameterError
 from musgenre.datasets import AudioFolder, MissingTrack, Track, TrackDataset
-from musgenre.evaluation import CrossValidationReport, EvaluationReport, cross_validation, fold
+from musgenre.evaluation import CrossValidationReport, EvaluationReport, cross_validation
 from musgenre.metrics import track_probabilities
 
 
@@ -41,7 +41,7 @@ def calls(monkeypatch):
         calls.append((train, options))
         return SimpleNamespace(classifier=FakeClassifier())
 
-    monkeypatch.setattr(fold, "finetune", finetune)
+    monkeypatch.setattr(cross_validation, "finetune", finetune)
     monkeypatch.setattr(musgenre.models.classifier.GenreClassifier, "from_pretrained", lambda _: FakeClassifier())
     return calls
 
@@ -101,7 +101,7 @@ class TestCrossValidate:
         assert printed.strip() == report.to_markdown().strip()
         assert report.seeds == (0, 1)
         assert [options["config"].seed for _, options in calls] == [0, 0, 1, 1]
-        assert report.title.endswith(": 2 folds, groups kept apart")
+        assert report.title.endswith(": 2 folds, grouped by artist")
         assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
 
     def test_leakage_is_refused_or_marked(self, genre_folder, grouped, tmp_path, calls):
@@ -121,7 +121,7 @@ class TestCrossValidate:
                 n_jobs_values.append(n_jobs)
 
             def __call__(self, tasks):
-                return [fold.FoldRun.finish(arguments[0]) for _, arguments, _ in tasks]
+                return [arguments[0].run() for _, arguments, _ in tasks]
 
         monkeypatch.setattr(cross_validation.joblib, "Parallel", Parallel)
         call("cross-validate", genre_folder, "--output", tmp_path, "--folds", 2, "--jobs", 3)

@@ -16,7 +16,7 @@ import torch
 import musgenre
 from musgenre.core.errors import DatasetError, MusgenreError, ParameterError, WeightsError
 from musgenre.core.files import file_lock
-from musgenre.evaluation.report_files import write_text
+from musgenre.evaluation.report import write_text
 from musgenre.training.embedding_cache import PART_ROWS, CachedArray
 
 

@@ -13,15 +13,15 @@ HISTORY = [
 ]
 
 
-def test_every_figure_has_its_curve_over_all_stages():
-    given = Figure().subplots()
-    ax = plot_history(HISTORY, ax=given)
-    assert ax is given
+def test_every_metric_has_a_curve_over_all_stages():
+    given_ax = Figure().subplots()
+    ax = plot_history(HISTORY, ax=given_ax)
+    assert ax is given_ax
     right = next(other for other in ax.figure.axes if other is not ax)
     drawn = {line.get_label(): line for line in ax.lines}
-    for label, figure in (("training loss", "train_loss"), ("validation loss", "valid_loss")):
+    for label, metric in (("training loss", "train_loss"), ("validation loss", "valid_loss")):
         assert list(drawn[label].get_xdata()) == [1, 2, 3]
-        assert list(drawn[label].get_ydata()) == [row[figure] for row in HISTORY]
+        assert list(drawn[label].get_ydata()) == [row[metric] for row in HISTORY]
     assert list(right.lines[0].get_ydata()) == [0.2, 0.4, 0.5]
     assert right.get_ylim() == (0, 1)
     assert [text.get_text() for text in ax.texts] == ["head", "backbone"]
@@ -31,12 +31,12 @@ def test_every_figure_has_its_curve_over_all_stages():
     }  # fmt: skip
 
 
-def test_without_validation_there_is_one_curve_and_no_second_axis():
+def test_without_validation_there_is_a_single_curve():
     ax = plot_history([{"stage": "$head$", "train_loss": 1.0}])
     assert ax.figure.axes == [ax]
     ax.figure.canvas.draw()
 
 
-def test_no_epoch_is_refused():
-    with pytest.raises(ParameterError, match="first epoch"):
+def test_empty_history_is_an_error():
+    with pytest.raises(ParameterError, match="history is empty"):
         plot_history([])

@@ -1,16 +1,20 @@
-"""Presets: the settings of the published recipe, and plans for both presets."""
+"""Recipes: the presets, and recipes read from names and files."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pytest
 from torch import nn
 
 from musgenre.backbones.base import BACKBONES
-from musgenre.core.config import Component
-from musgenre.core.errors import UnknownNameError
+from musgenre.core.config import AudioSpec, Component
+from musgenre.core.errors import ConfigError, UnknownNameError
 from musgenre.features.base import FEATURES
 from musgenre.models.network import dense_head
-from musgenre.training.recipes import preset
+from musgenre.training.config import FinetuneConfig
+from musgenre.training.recipes import Recipe, preset
 
 
 def test_the_paper_uses_one_image_of_the_complete_clip():
@@ -51,3 +55,44 @@ def test_the_recommended_feature_fits_its_backbone():
 def test_an_unknown_preset_lists_the_presets():
     with pytest.raises(UnknownNameError, match=r"paper.*recommended"):
         preset("papers")
+
+
+def test_reading_a_preset():
+    chosen = preset("paper")
+    assert Recipe.read("paper") == Recipe(chosen.backbone, chosen.feature, chosen.config)
+
+
+def test_backbone_name_or_file(tmp_path):
+    assert Recipe.read("vgg16-slim") == Recipe("vgg16-slim")
+    path = tmp_path / "recipe.json"
+    config = {"head_epochs": 3, "hidden": [4], "freeze": "all", "cache": "cache", "audio": {"sample_rate": 8000}}
+    path.write_text(json.dumps({"backbone": {"name": "vgg16", "options": {"weights": None}}, "config": config}))
+    expected = FinetuneConfig(
+        head_epochs=3, hidden=(4,), freeze="all", cache=Path("cache"), audio=AudioSpec(sample_rate=8_000)
+    )
+    assert Recipe.read(str(path)) == Recipe(Component("vgg16", {"weights": None}), config=expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "recipe.json"),
+        ("{", "recipe.json"),
+        ("[]", "Recipe"),
+        ('{"bakbone": "vgg16"}', "bakbone"),
+        ('{"config": {"epochs": "3"}}', "epochs"),
+        ('{"config": {"epoch": 3}}', "epoch"),
+        ('{"config": {"batch_size": 0}}', "batch_size"),
+    ],
+)
+def test_invalid_file_is_an_error(tmp_path, text, message):
+    path = tmp_path / "recipe.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        Recipe.read(str(path))
+
+
+def test_name_and_component_are_the_same_recipe():
+    assert Recipe("vgg16").described() == Recipe(Component("vgg16")).described()
+    assert Recipe("vgg16").described() != Recipe("vgg16", "mfcc").described()

@@ -11,7 +11,7 @@ from musgenre.audio import duration_seconds
 from musgenre.core.errors import AudioError, ParameterError
 from musgenre.models.classifier import GenreClassifier
 from musgenre.models.explain import Explainer
-from musgenre.plotting.figures import own_axes
+from musgenre.plotting.figures import new_axes
 from musgenre.plotting.timeline import plot_timeline
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ class SongAnalysis:
 
     def timeline(self) -> Figure | SubFigure:
         """Plot the genre probabilities over time."""
-        return plot_timeline(self.prediction, ax=own_axes(9, 3)).figure
+        return plot_timeline(self.prediction, ax=new_axes(9, 3)).figure
 
     def saliency(self) -> Figure | SubFigure:
         """Plot the saliency map over the spectrogram."""
-        return self.explanation.plot(ax=own_axes(9, 3.5)).figure
+        return self.explanation.plot(ax=new_axes(9, 3.5)).figure
 
 
 class SongAnalyser:

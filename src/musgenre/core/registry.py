@@ -114,6 +114,10 @@ class Registry(Generic[T]):
             raise unknown_name(name, kind=f"{self.kind} registered here", names=self._registered)
         del self._registered[name]
 
+    def registered(self) -> dict[str, Callable[..., T]]:
+        """Returns the factories that were registered in this process, by name."""
+        return dict(self._registered)
+
     @contextlib.contextmanager
     def temporary(self, name: str, factory: Callable[..., T]) -> Iterator[None]:
         """Registers a factory for the duration of a ``with`` block, for tests.

@@ -1,8 +1,8 @@
-"""How good a classifier is, and how sure one can be of that.
+"""Evaluation of classifiers: reports, cross-validation and comparison.
 
-- :func:`evaluate` measures a classifier on tracks; :class:`EvaluationReport` holds every figure and every prediction.
-- :func:`cross_validate` trains and measures a :class:`Recipe` on folds that keep each artist on one side.
-- :func:`compare` says whether two reports on the same tracks differ by more than chance.
+- :func:`evaluate` evaluates a classifier on a dataset; :class:`EvaluationReport` holds all scores and predictions.
+- :func:`cross_validate` trains and evaluates a :class:`Recipe` on folds that keep the tracks of an artist together.
+- :func:`compare` tests whether two reports on the same tracks differ significantly.
 """
 
 import lazy_loader

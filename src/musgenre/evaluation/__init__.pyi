@@ -6,6 +6,6 @@ from .cross_validation_report import FoldScores as FoldScores
 from .cross_validation_report import Spread as Spread
 from .evaluator import evaluate as evaluate
 from .report import EvaluationReport as EvaluationReport
+from .report import GenreScores as GenreScores
+from .report import Scores as Scores
 from .report import TrackPrediction as TrackPrediction
-from .scores import GenreScores as GenreScores
-from .scores import Scores as Scores

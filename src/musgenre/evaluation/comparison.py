@@ -1,4 +1,4 @@
-"""Whether two classifiers differ by more than chance."""
+"""Statistical comparison of two evaluation reports."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from musgenre.metrics.uncertainty import mcnemar
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`compare` found.
+    """Result of :func:`compare`.
 
     Attributes:
-        n01: Number of tracks on which only the second classifier is right.
-        n10: Number of tracks on which only the first is.
-        p_value: Of McNemar's exact test, in (0, 1].
-        accuracy_a: The first classifier's accuracy.
-        accuracy_b: The second's.
-        leaky: Whether either report is.
+        n01: Number of tracks that only the second classifier predicts correctly.
+        n10: Number of tracks that only the first classifier predicts correctly.
+        p_value: P-value of McNemar's exact test, in (0, 1].
+        accuracy_a: Accuracy of the first classifier.
+        accuracy_b: Accuracy of the second classifier.
+        leaky: Whether either report is leaky.
     """
 
     n01: int
@@ -32,30 +32,37 @@ class Comparison:
 
 
 def compare(report_a: EvaluationReport, report_b: EvaluationReport) -> Comparison:
-    """Tests by McNemar's exact test whether two classifiers are equally good on the same tracks.
+    """Compares two classifiers on the same tracks by McNemar's exact test.
 
-    The test takes tracks for independent. Where artists have many tracks each, the p value is too small.
+    The null hypothesis is that both classifiers are equally accurate. The test assumes independent tracks: if artists
+    have many tracks each, the p-value is too small.
 
     Args:
-        report_a: Of the first classifier.
-        report_b: Of the second, on the same tracks in any order.
+        report_a: Report of the first classifier.
+        report_b: Report of the second classifier on the same tracks, in any order.
 
     Raises:
-        DatasetError: A track stands in one report alone, or has another genre in the other; it is named.
+        DatasetError: A track is in only one of the reports, or its label differs between them. The message names it.
+
+    See Also:
+        :func:`musgenre.metrics.mcnemar` computes the p-value.
     """
     truth_a, truth_b = ({row.id: row.label for row in report.predictions} for report in (report_a, report_b))
-    alone = sorted(truth_a.keys() ^ truth_b.keys())
-    if alone:
+    unmatched = sorted(truth_a.keys() ^ truth_b.keys())
+    if unmatched:
         raise DatasetError(
-            f"{report_a.title!r} and {report_b.title!r} are not of the same tracks; in one alone: {abbreviated(alone)}."
+            f"{report_a.title!r} and {report_b.title!r} have different tracks; in only one of them: "
+            f"{abbreviated(unmatched)}."
         )
-    other = sorted(track for track, label in truth_a.items() if truth_b[track] != label)
-    if other:
-        raise DatasetError(f"Of other genres in {report_a.title!r} than in {report_b.title!r}: {abbreviated(other)}.")
-    right_a, right_b = (
+    relabelled = sorted(track for track, label in truth_a.items() if truth_b[track] != label)
+    if relabelled:
+        raise DatasetError(
+            f"{report_a.title!r} and {report_b.title!r} have different labels for {abbreviated(relabelled)}."
+        )
+    correct_a, correct_b = (
         {row.id for row in report.predictions if row.label == row.predicted} for report in (report_a, report_b)
     )
-    n01, n10 = len(right_b - right_a), len(right_a - right_b)
+    n01, n10 = len(correct_b - correct_a), len(correct_a - correct_b)
     return Comparison(
         n01,
         n10,

@@ -1,8 +1,7 @@
-"""What is known of a recipe after it has been cross-validated."""
+"""Cross-validation reports: scores by fold and seed, with means and standard deviations."""
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,24 +9,30 @@ from typing import Any
 import numpy as np
 
 from musgenre.datasets.base import TrackDataset
-from musgenre.evaluation.evaluator import named
-from musgenre.evaluation.markdown import LEAK, decimal, percent, table
-from musgenre.evaluation.report import EvaluationReport, figures
-from musgenre.evaluation.report_files import Report, sequences
+from musgenre.evaluation.report import (
+    LEAKAGE_WARNING,
+    EvaluationReport,
+    JsonReport,
+    build_report,
+    convert_sequences,
+    dataset_title,
+    markdown_table,
+    percent,
+)
 from musgenre.training.recipes import Recipe
 
 
 @dataclass(frozen=True)
 class FoldScores:
-    """The figures of one fold.
+    """Scores of a single fold.
 
     Attributes:
-        seed: Seed of the folds and of training.
-        fold: Number of the fold, from 0.
-        tracks: Number of tracks that were held back.
-        accuracy: Share of them that are right.
-        macro_f1: Their macro F1.
-        calibration_error: Their expected calibration error.
+        seed: Seed of the split and of training.
+        fold: Index of the fold, from 0.
+        tracks: Number of held-out tracks.
+        accuracy: Accuracy on the held-out tracks.
+        macro_f1: Macro F1 on the held-out tracks.
+        calibration_error: Expected calibration error on the held-out tracks.
     """
 
     seed: int
@@ -40,12 +45,12 @@ class FoldScores:
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over all folds.
+    """Mean and standard deviations of a metric.
 
     Attributes:
-        mean: Its mean over the folds of all seeds.
-        fold_deviation: Its standard deviation over these folds.
-        seed_deviation: The standard deviation of each seed's mean; ``None`` with a single seed.
+        mean: Mean over the folds of all seeds.
+        fold_deviation: Standard deviation over the folds of all seeds.
+        seed_deviation: Standard deviation of the means of the seeds; ``None`` for a single seed.
     """
 
     mean: float
@@ -54,21 +59,21 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class CrossValidationReport(Report):
-    """What :func:`cross_validate` measured.
+class CrossValidationReport(JsonReport):
+    """Result of :func:`~musgenre.evaluation.cross_validate`.
 
     Attributes:
         dataset: Name and split of the dataset.
-        leaky: Whether something of a test set stood in its training set: an artist, a recording, a track.
-        recipe: What was trained.
+        leaky: Whether a training set shares an artist, a recording or a track with its test set.
+        recipe: The trained backbone, feature and configuration.
         folds: Number of folds.
-        groups: ``"artist"`` if groups were kept apart, ``None`` if tracks were divided whatever their group.
-        seeds: The seeds; each draws the folds anew.
-        accuracy: Over the folds.
-        macro_f1: Over the folds.
-        calibration_error: Over the folds.
-        scores: The figures of each fold.
-        pooled: A report a seed, of every track as it was predicted when it was held back.
+        groups: ``"artist"`` if the tracks of a group are in one fold, ``None`` if groups were ignored.
+        seeds: The seeds; each one gives a different split into folds.
+        accuracy: Accuracy over the folds.
+        macro_f1: Macro F1 over the folds.
+        calibration_error: Expected calibration error over the folds.
+        scores: Scores of each fold.
+        pooled: One report for each seed, with the held-out predictions of all folds.
     """
 
     dataset: str
@@ -85,53 +90,61 @@ class CrossValidationReport(Report):
 
     @property
     def title(self) -> str:
-        """Backbone, dataset and folds, and a word of warning where the report is leaky."""
-        apart = ", groups kept apart" if self.groups is not None and not self.leaky else ""
-        leak = " (leaky)" if self.leaky else ""
-        return f"{self.recipe['backbone']['name']} on {self.dataset}: {self.folds} folds{apart}{leak}"
+        """Backbone, dataset and folds, marked if the report is leaky."""
+        grouped = ", grouped by artist" if self.groups is not None and not self.leaky else ""
+        leaky = " (leaky)" if self.leaky else ""
+        return f"{self.recipe['backbone']['name']} on {self.dataset}: {self.folds} folds{grouped}{leaky}"
 
     def to_markdown(self) -> str:
-        """Returns the report as Markdown: the spreads, the folds, then the pooled report of each seed."""
-        spreads = {"accuracy": self.accuracy, "macro F1": self.macro_f1, "calibration error": self.calibration_error}
-        rows = [
+        """Returns the report as Markdown: means and deviations, the folds, and the pooled report of each seed."""
+        metrics = {"accuracy": self.accuracy, "macro F1": self.macro_f1, "calibration error": self.calibration_error}
+        spreads = [
             (
                 name,
-                decimal(of.mean),
-                decimal(of.fold_deviation),
-                "" if of.seed_deviation is None else decimal(of.seed_deviation),
+                f"{spread.mean:.3f}",
+                f"{spread.fold_deviation:.3f}",
+                "" if spread.seed_deviation is None else f"{spread.seed_deviation:.3f}",
             )
-            for name, of in spreads.items()
+            for name, spread in metrics.items()
         ]
         folds = [
-            (f"{row.seed}", f"{row.fold}", f"{row.tracks}", percent(row.accuracy), decimal(row.macro_f1))
+            (f"{row.seed}", f"{row.fold}", f"{row.tracks}", percent(row.accuracy), f"{row.macro_f1:.3f}")
             for row in self.scores
         ]
         return (
-            f"# {self.title}\n\n{LEAK if self.leaky else ''}"
-            f"{table(['figure', 'mean', 'deviation over folds', 'over seeds'], rows)}\n\n"
-            f"{table(['seed', 'fold', 'tracks', 'accuracy', 'macro F1'], folds)}\n\n"
+            f"# {self.title}\n\n{LEAKAGE_WARNING if self.leaky else ''}"
+            f"{markdown_table(['metric', 'mean', 'std over folds', 'std over seeds'], spreads)}\n\n"
+            f"{markdown_table(['seed', 'fold', 'tracks', 'accuracy', 'macro F1'], folds)}\n\n"
             + "\n".join(f"#{report.to_markdown()}" for report in self.pooled)
         )
 
 
 def summarise(
     dataset: TrackDataset,
-    measured: dict[tuple[int, int], EvaluationReport],
+    reports: dict[tuple[int, int], EvaluationReport],
     *,
     recipe: Recipe,
     folds: int,
     groups: str | None,
 ) -> CrossValidationReport:
-    """Returns what follows from the report of each (seed, fold)."""
+    """Summarises the reports of all folds.
+
+    Args:
+        dataset: The tracks of all folds.
+        reports: Report of each fold, by seed and index of the fold.
+        recipe: The trained recipe.
+        folds: Number of folds.
+        groups: ``"artist"`` or ``None``.
+    """
     scores = tuple(
-        FoldScores(seed, fold, of.tracks, of.accuracy, of.macro_f1, of.calibration_error)
-        for (seed, fold), of in measured.items()
+        FoldScores(seed, fold, report.tracks, report.accuracy, report.macro_f1, report.calibration_error)
+        for (seed, fold), report in reports.items()
     )
     seeds = tuple(dict.fromkeys(row.seed for row in scores))
     return CrossValidationReport(
-        dataset=named(dataset),
-        leaky=any(report.leaky for report in measured.values()),
-        recipe=sequences(recipe.described(), kind=tuple),
+        dataset=dataset_title(dataset),
+        leaky=any(report.leaky for report in reports.values()),
+        recipe=convert_sequences(recipe.described(), to=tuple),
         folds=folds,
         groups=groups,
         seeds=seeds,
@@ -140,31 +153,28 @@ def summarise(
         calibration_error=_spread(scores, "calibration_error"),
         scores=scores,
         pooled=tuple(
-            _pool(dataset, [of for key, of in measured.items() if key[0] == seed], seed=seed) for seed in seeds
+            _pool(dataset, [report for key, report in reports.items() if key[0] == seed], seed=seed) for seed in seeds
         ),
     )
 
 
-def _spread(scores: Sequence[FoldScores], figure: str) -> Spread:
-    values: dict[int, list[float]] = {}
+def _spread(scores: Sequence[FoldScores], metric: str) -> Spread:
+    by_seed: dict[int, list[float]] = {}
     for row in scores:
-        values.setdefault(row.seed, []).append(getattr(row, figure))
-    every = [value for of_seed in values.values() for value in of_seed]
-    means = [float(np.mean(of_seed)) for of_seed in values.values()]
-    between = float(np.std(means, ddof=1)) if len(means) > 1 else None
-    return Spread(float(np.mean(every)), float(np.std(every, ddof=1)), between)
+        by_seed.setdefault(row.seed, []).append(getattr(row, metric))
+    values = [value for of_seed in by_seed.values() for value in of_seed]
+    means = [float(np.mean(of_seed)) for of_seed in by_seed.values()]
+    seed_deviation = float(np.std(means, ddof=1)) if len(means) > 1 else None
+    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)), seed_deviation)
 
 
 def _pool(dataset: TrackDataset, reports: list[EvaluationReport], *, seed: int) -> EvaluationReport:
-    windows = np.sum([report.windows.reliability for report in reports], axis=0)
-    rows = [row for report in reports for row in report.predictions]
-    pooled = figures(rows, windows, labels=dataset.labels)
-    return EvaluationReport(
+    return build_report(
+        [row for report in reports for row in report.predictions],
+        window_reliability=np.sum([report.windows.reliability for report in reports], axis=0),
+        labels=dataset.labels,
+        dataset=dataset,
         model=f"{reports[0].model}, cross-validated, seed {seed}",
         trained_on=None,
-        dataset=named(dataset),
-        missing=len(dataset.missing),
         leaky=any(report.leaky for report in reports),
-        library_version=importlib.metadata.version("musgenre"),
-        **pooled,
     )

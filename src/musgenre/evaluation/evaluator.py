@@ -1,8 +1,6 @@
-"""From a classifier and tracks to a report."""
+"""Evaluation of a classifier on a dataset."""
 
 from __future__ import annotations
-
-import importlib.metadata
 
 import numpy as np
 
@@ -10,8 +8,7 @@ from musgenre.core.config import Prediction
 from musgenre.core.errors import AudioError, DatasetError
 from musgenre.datasets.base import Track, TrackDataset, abbreviated
 from musgenre.datasets.splits import check_split
-from musgenre.evaluation.report import EvaluationReport, TrackPrediction, figures
-from musgenre.evaluation.scores import BINS, TOP
+from musgenre.evaluation.report import CALIBRATION_BINS, TOP_K, EvaluationReport, TrackPrediction, build_report
 from musgenre.metrics.probabilities import in_top, reliability
 from musgenre.models.classifier import GenreClassifier
 
@@ -23,20 +20,23 @@ def evaluate(
     trained_on: TrackDataset | None = None,
     allow_leakage: bool = False,
 ) -> EvaluationReport:
-    """Measures a classifier on tracks.
+    """Evaluates a classifier on a dataset.
 
-    The order of the dataset's labels does not matter, and it may lack genres that the classifier knows.
+    The labels of the dataset may be in any order, and may be a subset of those of the classifier.
 
     Args:
-        classifier: What to measure.
-        dataset: The tracks to measure it on.
-        trained_on: What it was trained on; then nothing of it may stand in ``dataset``, as
-            :func:`~musgenre.datasets.splits.check_split` says. Without it nobody looks.
-        allow_leakage: Whether it may; the report then says that it is leaky.
+        classifier: The classifier to evaluate.
+        dataset: The tracks to predict.
+        trained_on: The training set of the classifier. If given, ``dataset`` is checked for leakage by
+            :func:`~musgenre.datasets.splits.check_split`; otherwise there is no check.
+        allow_leakage: If true, leakage is not an error, and the report is marked as leaky.
+
+    Returns:
+        The scores of tracks and windows, and the prediction for each track.
 
     Raises:
-        DatasetError: A track, file, group or recording of ``trained_on`` stands in ``dataset``, a label is unknown to
-            the classifier, or a track cannot be decoded; what is wrong is named.
+        DatasetError: ``dataset`` shares a track, file, group or recording with ``trained_on``, a label is unknown to
+            the classifier, or a track cannot be decoded. The message names the tracks or labels.
 
     Example::
 
@@ -44,48 +44,42 @@ def evaluate(
         report.accuracy, report.accuracy_interval
         report.save("report.json")
         print(report.to_markdown())
+
+    See Also:
+        :func:`~musgenre.evaluation.cross_validate` trains and evaluates on folds;
+        :func:`~musgenre.evaluation.compare` tests whether two reports differ.
     """
     leaky = trained_on is not None and check_split(trained_on, dataset, allow_leakage=allow_leakage) is not None
     labels = tuple(classifier.labels)
     unknown = [label for label in dataset.labels if label not in labels]
     if unknown:
-        raise DatasetError(
-            f"{dataset!r} has labels that {classifier.config.name} does not know: {abbreviated(unknown)}."
-        )
-    rows: list[TrackPrediction] = []
-    windows = np.zeros((BINS, 3))
+        raise DatasetError(f"{dataset!r} has labels unknown to {classifier.config.name}: {abbreviated(unknown)}.")
+    predictions: list[TrackPrediction] = []
+    window_reliability = np.zeros((CALIBRATION_BINS, 3))
     for track in dataset:
         prediction = _predict(classifier, track, dataset=dataset)
-        rows.append(_judged(track, prediction, labels=labels))
-        heard = prediction.windows.probabilities
-        windows += reliability([labels.index(track.label)] * len(heard), heard, bins=BINS)
-    return EvaluationReport(
+        windows = prediction.windows.probabilities
+        truth = np.full(len(windows), labels.index(track.label))
+        window_reliability += reliability(truth, windows, bins=CALIBRATION_BINS)
+        predictions.append(
+            TrackPrediction(
+                id=track.id,
+                label=track.label,
+                predicted=prediction.label,
+                probabilities=tuple(prediction.probabilities.values()),
+                windows=tuple(np.bincount(windows.argmax(axis=1), minlength=len(labels)).tolist()),
+                windows_top3=int(in_top(truth, windows, k=TOP_K).sum()),
+                group=track.group,
+            )
+        )
+    return build_report(
+        predictions,
+        window_reliability=window_reliability,
+        labels=labels,
+        dataset=dataset,
         model=classifier.config.name,
         trained_on=classifier.config.split,
-        dataset=named(dataset),
-        missing=len(dataset.missing),
         leaky=leaky,
-        library_version=importlib.metadata.version("musgenre"),
-        **figures(rows, windows, labels=labels),
-    )
-
-
-def named(dataset: TrackDataset) -> str:
-    """Returns a dataset's name and split."""
-    return f"{dataset.name} ({dataset.split})" if dataset.split else dataset.name
-
-
-def _judged(track: Track, prediction: Prediction, *, labels: tuple[str, ...]) -> TrackPrediction:
-    heard = prediction.windows.probabilities
-    taken = np.bincount(heard.argmax(axis=1), minlength=len(labels))
-    return TrackPrediction(
-        id=track.id,
-        label=track.label,
-        predicted=prediction.label,
-        probabilities=tuple(prediction.probabilities.values()),
-        windows=tuple(taken.tolist()),
-        windows_top3=int(in_top([labels.index(track.label)] * len(heard), heard, k=TOP).sum()),
-        group=track.group,
     )
 
 
@@ -93,7 +87,9 @@ def _predict(classifier: GenreClassifier, track: Track, *, dataset: TrackDataset
     try:
         prediction = classifier.predict(track.path)
     except AudioError as error:
-        raise DatasetError(f"{dataset!r}: track {track.id!r} cannot be used: {error}") from error
+        raise DatasetError(f"{dataset!r}: track {track.id!r} could not be decoded: {error}") from error
     if not np.isfinite(prediction.windows.probabilities).all():
-        raise DatasetError(f"{dataset!r}: {classifier.config.name} gives track {track.id!r} no finite probabilities.")
+        raise DatasetError(
+            f"{dataset!r}: {classifier.config.name} predicts non-finite probabilities for track {track.id!r}."
+        )
     return prediction

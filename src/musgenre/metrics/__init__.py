@@ -1,9 +1,10 @@
-"""From windows to tracks, and from tracks to figures.
+"""Metrics for genre classification.
 
-``track_probabilities`` makes one prediction of a track's windows; ``accuracy``, ``macro_f1``, ``confusion`` and
-``genre_scores`` judge labels; ``top_k_accuracy``, ``reliability`` and ``expected_calibration_error`` judge
-probabilities, and ``fit_temperature`` makes them mean what they say; ``accuracy_interval``, ``bootstrap_interval`` and
-``mcnemar`` say how sure one can be.
+- Aggregation of windows: ``track_probabilities``.
+- Predicted labels: ``accuracy``, ``macro_f1``, ``confusion``, ``genre_scores``.
+- Predicted probabilities: ``top_k_accuracy``, ``reliability``, ``expected_calibration_error``; temperature scaling with
+  ``fit_temperature``.
+- Uncertainty: ``accuracy_interval``, ``bootstrap_interval``, ``mcnemar``.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Figures of predicted labels."""
+"""Metrics of predicted labels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ Indices = Sequence[int] | Integers
 
 
 def accuracy(truth: Indices, predicted: Indices) -> float:
-    """Returns the share of tracks that are right.
+    """Computes the accuracy: the share of tracks whose predicted label is the true one.
 
     Args:
-        truth: Index of each track's label.
+        truth: Index of each track's true label.
         predicted: Index of each track's predicted label.
+
+    Returns:
+        The accuracy, in [0, 1].
 
     Raises:
         ParameterError: The lengths differ or are zero.
@@ -27,18 +30,25 @@ def accuracy(truth: Indices, predicted: Indices) -> float:
     Example:
         >>> accuracy([0, 1, 1, 2], [0, 1, 2, 2])
         0.75
+
+    See Also:
+        :func:`~musgenre.metrics.accuracy_interval` computes a confidence interval.
     """
-    return float(hits(truth, predicted).mean())
+    return float(correct(truth, predicted).mean())
 
 
 def macro_f1(truth: Indices, predicted: Indices) -> float:
-    """Returns the mean over the genres of F1, the harmonic mean of precision and recall.
+    """Computes the macro F1: the unweighted mean of the F1 scores of the genres.
 
-    A genre that is neither true nor predicted of any track does not count.
+    F1 is the harmonic mean of precision and recall. Genres that occur neither in the true nor in the predicted labels
+    are ignored, as in ``sklearn.metrics.f1_score`` without ``labels``.
 
     Args:
-        truth: Index of each track's label.
+        truth: Index of each track's true label.
         predicted: Index of each track's predicted label.
+
+    Returns:
+        The macro F1, in [0, 1].
 
     Raises:
         ParameterError: The lengths differ or are zero.
@@ -46,32 +56,38 @@ def macro_f1(truth: Indices, predicted: Indices) -> float:
     Example:
         >>> macro_f1([0, 0, 1, 1], [0, 1, 1, 1]) == (2 / 3 + 4 / 5) / 2
         True
+
+    See Also:
+        :func:`~musgenre.metrics.genre_scores` computes precision, recall and F1 of each genre.
     """
-    tracks = len(hits(truth, predicted))
-    found, places = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
-    return mean_f1(_count(places[:tracks], places[tracks:], classes=len(found)))
+    tracks = len(correct(truth, predicted))
+    present, indices = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
+    return mean_f1(_count(indices[:tracks], indices[tracks:], classes=len(present)))
 
 
 def confusion(truth: Indices, predicted: Indices, *, classes: int) -> Integers:
-    """Returns how often each genre was taken for each.
+    """Computes the confusion matrix.
 
     Args:
-        truth: Index of each track's label.
+        truth: Index of each track's true label.
         predicted: Index of each track's predicted label.
         classes: Number of genres.
 
     Shape:
-        - Output: ``(classes, classes)``; a row is the truth, a column the prediction
+        - Output: ``(classes, classes)``; rows are true labels, columns are predicted labels
 
     Raises:
-        ParameterError: The lengths differ or are zero, or an index is not below ``classes``.
+        ParameterError: The lengths differ or are zero, or an index is not in [0, ``classes``).
 
     Example:
         >>> confusion([0, 0, 1], [0, 1, 1], classes=2)
         array([[1, 1],
                [0, 1]])
+
+    See Also:
+        :func:`~musgenre.plotting.plot_confusion` plots the matrix.
     """
-    hits(truth, predicted)
+    correct(truth, predicted)
     outside = sorted({int(index) for index in (*truth, *predicted) if not 0 <= index < classes})
     if outside:
         raise ParameterError(f"Expected indices from 0 to {classes - 1}, got {outside}.")
@@ -79,13 +95,13 @@ def confusion(truth: Indices, predicted: Indices, *, classes: int) -> Integers:
 
 
 def genre_scores(matrix: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Returns precision, recall and F1 of each genre, from a confusion matrix.
+    """Computes precision, recall and F1 of each genre from a confusion matrix.
 
-    A figure that would be 0 / 0 is 0: the precision of a genre that is never predicted, the recall of one
-    that no track has.
+    A score with a denominator of 0 is 0: the precision of a genre that is never predicted, and the recall of a genre
+    without tracks.
 
     Args:
-        matrix: A row is the truth, a column the prediction; counts of at least 0.
+        matrix: Confusion matrix of non-negative counts; rows are true labels, columns are predicted labels.
 
     Shape:
         - Input: ``(classes, classes)``
@@ -96,33 +112,33 @@ def genre_scores(matrix: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
         [[1.0, 0.0], [0.75, 0.0], [0.8571428571428571, 0.0]]
     """
     counts = np.asarray(matrix, dtype=np.float64)
-    right, true, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-    return _ratio(right, predicted), _ratio(right, true), _ratio(2 * right, true + predicted)
+    true_positives, support, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    precision, recall = _divide(true_positives, predicted), _divide(true_positives, support)
+    return precision, recall, _divide(2 * true_positives, support + predicted)
 
 
 def mean_f1(matrix: npt.ArrayLike) -> float:
-    """Returns the macro F1 of a confusion matrix: the mean over the genres that are true or predicted of any track."""
+    """Computes the macro F1 from a confusion matrix; see :func:`~musgenre.metrics.macro_f1`."""
     counts = np.asarray(matrix)
     return float(genre_scores(counts)[2][(counts.sum(axis=0) + counts.sum(axis=1)) > 0].mean())
 
 
-def hits(truth: Indices, predicted: Indices) -> Floats:
-    """Returns 1 for each track that is right and 0 for each that is wrong.
+def correct(truth: Indices, predicted: Indices) -> Floats:
+    """Returns 1 for each correct and 0 for each wrong prediction.
 
     Raises:
         ParameterError: The lengths differ or are zero.
     """
     if len(truth) != len(predicted) or len(truth) == 0:
         raise ParameterError(
-            f"Expected as many predictions as truths and at least one, got {len(truth)} and {len(predicted)}."
+            f"Expected the same non-zero number of true and predicted labels, got {len(truth)} and {len(predicted)}."
         )
-    right: Floats = np.equal(truth, predicted).astype(np.float64)
-    return right
+    return np.equal(truth, predicted).astype(np.float64)
 
 
 def _count(truth: Integers, predicted: Integers, *, classes: int) -> Integers:
     return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
+def _divide(numerator: Floats, denominator: Floats) -> Floats:
+    return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0)

@@ -1,4 +1,4 @@
-"""From windows to tracks, and figures of probabilities."""
+"""Aggregation of window probabilities, and metrics of predicted probabilities."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from musgenre.metrics.labels import Floats, Indices
 
 
 def track_probabilities(windows: npt.ArrayLike) -> Floats:
-    """Returns a track's probabilities: the mean over its windows.
+    """Computes the probabilities of a track as the mean over its windows.
 
     Args:
-        windows: Probabilities, each row summing to 1.
+        windows: Probabilities of the windows; each row sums to 1.
 
     Shape:
         - Input: ``(windows, classes)``, at least one window
@@ -28,27 +28,30 @@ def track_probabilities(windows: npt.ArrayLike) -> Floats:
     """
     rows = np.asarray(windows, dtype=np.float64)
     if rows.ndim != 2 or len(rows) == 0:
-        raise ParameterError(f"Expected (windows, classes) with at least one window, got the shape {rows.shape}.")
+        raise ParameterError(f"Expected the shape (windows, classes) with at least one window, got {rows.shape}.")
     mean: Floats = rows.mean(axis=0)
-    mean /= mean.sum()
+    mean /= mean.sum()  # single-precision rows sum to 1 up to rounding errors only
     return mean
 
 
 def top_k_accuracy(truth: Indices, probabilities: npt.ArrayLike, *, k: int = 3) -> float:
-    """Returns the share of tracks whose genre is among the ``k`` most probable.
+    """Computes the top-k accuracy: the share of tracks whose true genre is among the ``k`` most probable.
 
-    Of equally probable genres those that come first are taken, as in :meth:`musgenre.Prediction.top`.
+    Ties are resolved in the order of the genres, as in :meth:`musgenre.Prediction.top`.
 
     Args:
-        truth: Index of each track's label.
-        probabilities: What was predicted.
-        k: How many genres count, at least 1.
+        truth: Index of each track's true label.
+        probabilities: Predicted probabilities.
+        k: Number of most probable genres, at least 1.
 
     Shape:
         - probabilities: ``(tracks, classes)``
 
+    Returns:
+        The top-k accuracy, in [0, 1].
+
     Raises:
-        ParameterError: The lengths differ or are zero, or ``k`` is below one.
+        ParameterError: The lengths differ or are zero, or ``k`` is less than 1.
 
     Example:
         >>> top_k_accuracy([0, 1], [[0.2, 0.5, 0.3], [0.2, 0.5, 0.3]], k=2)
@@ -58,31 +61,36 @@ def top_k_accuracy(truth: Indices, probabilities: npt.ArrayLike, *, k: int = 3) 
 
 
 def in_top(truth: Indices, probabilities: npt.ArrayLike, *, k: int) -> npt.NDArray[np.bool_]:
-    """Says of each prediction whether the truth is among its ``k`` most probable; see :func:`top_k_accuracy`."""
+    """Computes for each prediction whether the true label is among the ``k`` most probable.
+
+    Raises:
+        ParameterError: As for :func:`~musgenre.metrics.top_k_accuracy`.
+    """
     if k < 1:
-        raise ParameterError(f"k must be at least 1, not {k!r}.")
-    best = np.argsort(-_rows(truth, probabilities), axis=1, kind="stable")[:, :k]
-    found: npt.NDArray[np.bool_] = (best == np.asarray(truth)[:, None]).any(axis=1)
+        raise ParameterError(f"k must be at least 1, got {k!r}.")
+    top = np.argsort(-_checked(truth, probabilities), axis=1, kind="stable")[:, :k]
+    found: npt.NDArray[np.bool_] = (top == np.asarray(truth)[:, None]).any(axis=1)
     return found
 
 
 def reliability(truth: Indices, probabilities: npt.ArrayLike, *, bins: int = 15) -> Floats:
-    """Sorts predictions by their confidence, the probability of the predicted genre, into bins of equal width.
+    """Computes the reliability table: counts, confidence and accuracy of predictions, binned by confidence.
 
-    The m-th of M bins holds the confidences in ((m - 1) / M, m / M] (Guo et al., "On Calibration of Modern
-    Neural Networks", 2017, arXiv:1706.04599). Tables of several sets of predictions may be added up.
+    The confidence is the probability of the predicted genre. Bins have equal width: the m-th of M bins contains the
+    confidences in ((m - 1) / M, m / M], as in Guo et al., "On Calibration of Modern Neural Networks", 2017,
+    arXiv:1706.04599. The tables of several sets of predictions can be added.
 
     Args:
-        truth: Index of the label of each track or window.
-        probabilities: What was predicted.
-        bins: How many bins, at least 1.
+        truth: Index of the true label of each track or window.
+        probabilities: Predicted probabilities.
+        bins: Number of bins, at least 1.
 
     Shape:
         - probabilities: ``(predictions, classes)``
-        - Output: ``(bins, 3)``; a bin's predictions, the sum of their confidences, and how many of them are right
+        - Output: ``(bins, 3)``; number of predictions, sum of their confidences, and number of correct predictions
 
     Raises:
-        ParameterError: The lengths differ or are zero, or ``bins`` is below one.
+        ParameterError: The lengths differ or are zero, or ``bins`` is less than 1.
 
     Example:
         >>> reliability([0, 0, 1], [[0.8, 0.2], [0.4, 0.6], [0.0, 1.0]], bins=4)
@@ -90,30 +98,35 @@ def reliability(truth: Indices, probabilities: npt.ArrayLike, *, bins: int = 15)
                [0. , 0. , 0. ],
                [1. , 0.6, 0. ],
                [2. , 1.8, 2. ]])
+
+    See Also:
+        :func:`~musgenre.plotting.plot_reliability` plots the table.
     """
     if bins < 1:
-        raise ParameterError(f"bins must be at least 1, not {bins!r}.")
-    rows = _rows(truth, probabilities)
+        raise ParameterError(f"bins must be at least 1, got {bins!r}.")
+    rows = _checked(truth, probabilities)
     confidence = rows.max(axis=1)
-    right = rows.argmax(axis=1) == np.asarray(truth)
-    # Edges as quotients: 3 / 15 and 0.2 are the same number, 3 * (1 / 15) and 0.2 are not.
-    place = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
+    correct = rows.argmax(axis=1) == np.asarray(truth)
+    # Edges are computed as quotients: 3 / 15 equals 0.2 in floating point, 3 * (1 / 15) does not.
+    indices = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
     columns = [
-        np.bincount(place, weights=weights, minlength=bins) for weights in (np.ones(len(rows)), confidence, right)
+        np.bincount(indices, weights=weights, minlength=bins) for weights in (np.ones(len(rows)), confidence, correct)
     ]
     return np.stack(columns, axis=1)
 
 
 def expected_calibration_error(truth: Indices, probabilities: npt.ArrayLike, *, bins: int = 15) -> float:
-    """Returns by how much confidence and accuracy differ on average, over bins of equal width.
+    """Computes the expected calibration error (ECE) with bins of equal width.
 
-    0 means that of the predictions made with 70 % confidence 70 % are right, and so on (Naeini et al. 2015; as
-    in Guo et al. 2017, arXiv:1706.04599, equation 3).
+    The ECE is the mean absolute difference of confidence and accuracy over the bins, weighted by their number of
+    predictions (Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", 2015; equation 3 of
+    Guo et al., 2017, arXiv:1706.04599). It is 0 if, for instance, 70 % of the predictions with a confidence of 70 % are
+    correct.
 
     Args:
-        truth: Index of the label of each track or window.
-        probabilities: What was predicted.
-        bins: How many bins, at least 1.
+        truth: Index of the true label of each track or window.
+        probabilities: Predicted probabilities.
+        bins: Number of bins, at least 1.
 
     Shape:
         - probabilities: ``(predictions, classes)``
@@ -122,26 +135,29 @@ def expected_calibration_error(truth: Indices, probabilities: npt.ArrayLike, *, 
         The error, in [0, 1].
 
     Raises:
-        ParameterError: The lengths differ or are zero, or ``bins`` is below one.
+        ParameterError: The lengths differ or are zero, or ``bins`` is less than 1.
 
     Example:
         >>> expected_calibration_error([0, 1], [[0.75, 0.25], [0.75, 0.25]])
         0.25
+
+    See Also:
+        :func:`~musgenre.metrics.fit_temperature` calibrates a classifier.
     """
     return calibration_error(reliability(truth, probabilities, bins=bins))
 
 
 def calibration_error(table: npt.ArrayLike) -> float:
-    """Returns the expected calibration error of a table that :func:`reliability` made."""
-    counts, confidence, right = np.asarray(table, dtype=np.float64).T
-    return float(np.abs(confidence - right).sum() / counts.sum())
+    """Computes the expected calibration error from a table of :func:`~musgenre.metrics.reliability`."""
+    counts, confidence, correct = np.asarray(table, dtype=np.float64).T
+    return float(np.abs(confidence - correct).sum() / counts.sum())
 
 
-def _rows(truth: Indices, probabilities: npt.ArrayLike) -> Floats:
+def _checked(truth: Indices, probabilities: npt.ArrayLike) -> Floats:
     rows = np.asarray(probabilities, dtype=np.float64)
     if rows.ndim != 2 or len(rows) == 0 or len(rows) != len(truth):
         raise ParameterError(
-            f"Expected (predictions, classes) with a row for each truth and at least one, got the shape {rows.shape} "
-            f"and {len(truth)} truths."
+            "Expected the shape (predictions, classes) with one row for each true label and at least one, got "
+            f"{rows.shape} for {len(truth)} labels."
         )
     return rows

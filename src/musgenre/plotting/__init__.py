@@ -1,8 +1,8 @@
-"""Pictures of what the library hears and what it concludes.
+"""Plots of audio, predictions, training and evaluation.
 
-Every ``plot_`` function draws on the axes it is given or on a figure of its own, and returns the axes, so that
-``ax.figure.savefig(...)`` or a notebook shows it. Nothing here imports ``matplotlib.pyplot``: the
-caller's backend, open figures and settings stay as they are.
+Every ``plot_`` function draws on the given axes, or on those of a new figure, and returns the axes, so that
+``ax.figure.savefig(...)`` saves the plot and a notebook shows it. Nothing here imports ``matplotlib.pyplot``: the
+backend, the open figures and the settings of the caller are not changed.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, axes of their own, and a file that is never half written."""
+"""Shared by all plots: colours, axes on a new figure, and saving figures."""
 
 from __future__ import annotations
 
@@ -25,32 +25,34 @@ COLOURS = (
     "#009E73",
     "#882255",
 )
-"""One colour a label index: Okabe and Ito's seven (2008) and three dark ones of Paul Tol's.
+"""Colour of each label by index: seven of Okabe and Ito (2008) and three dark ones of Paul Tol.
 
-Simulated red-, green- and blue-blindness (Machado et al., 2009) leave every pair, and each of them
-and :data:`OTHER_COLOUR`, apart. The eleventh label starts again with the first colour, hatched.
+All pairs, including those with :data:`OTHER_COLOUR`, are distinguishable in simulations of red-, green- and
+blue-blindness (Machado et al., 2009). From the eleventh label on, the colours are repeated with a hatch.
 """
 
 FREQUENCY_TICKS_HZ = (0, 256, 512, 1024, 2048, 4096, 8192, 16_384)
-"""The frequencies that are named beside a spectrogram, where it reaches them."""
+"""Frequencies of the ticks of a spectrogram's frequency axis."""
 
 
-def own_axes(width: float, height: float) -> Axes:
-    """Returns axes on a new figure of this size in inches, without ``pyplot``."""
+def new_axes(width: float, height: float) -> Axes:
+    """Returns axes on a new figure of the given size in inches, without ``pyplot``."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained").subplots()
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes a figure as PNG beside its place and then moves it there, so that a picture is never half written.
+    """Writes a figure to a PNG file. An existing file is replaced atomically; on failure it is unchanged.
 
     Raises:
-        ParameterError: No file can be written at ``path`` (its directory is missing or read-only).
+        ParameterError: The file cannot be written (its directory is missing or read-only).
     """
     target = Path(path)
     try:
         with atomic_write(target) as partial:
             figure.savefig(partial, format="png")
     except OSError as error:
-        raise ParameterError(f"The picture cannot be written to {str(target)!r}: {error.strerror or error}.") from error
+        raise ParameterError(
+            f"The figure could not be written to {str(target)!r}: {error.strerror or error}."
+        ) from error

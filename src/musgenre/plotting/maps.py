@@ -1,4 +1,4 @@
-"""Pictures of many songs at once."""
+"""Plots of embeddings."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from musgenre.core.errors import ParameterError
 from musgenre.core.registry import unknown_name
-from musgenre.plotting.figures import COLOURS, own_axes
+from musgenre.plotting.figures import COLOURS, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Projection = Literal["pca", "tsne"]
 
-_FEWEST = 3
+_MIN_SONGS = 3
 _PERPLEXITY = 30.0
 _MARKERS = "oX^sDPv*"
 
@@ -25,24 +25,25 @@ _MARKERS = "oX^sDPv*"
 def plot_embedding_map(
     embeddings: npt.ArrayLike, labels: Sequence[str], *, method: Projection = "pca", ax: Axes | None = None
 ) -> Axes:
-    """Draws a map of a collection: each song a point, songs that sound alike near each other.
+    """Plots embeddings in two dimensions: each song is a point, and similar songs are close to each other.
 
     Args:
-        embeddings: A vector a song, such as :meth:`GenreClassifier.embed
-            <musgenre.models.classifier.GenreClassifier.embed>` gives of a list.
-        labels: The genre of each song; genres are coloured in the order of their names.
-        method: ``"pca"`` shows the two directions in which the songs differ most: what is far apart on it is far apart.
-            ``"tsne"`` (van der Maaten and Hinton, 2008) keeps neighbours together, and its distances say nothing more.
-            Both are scikit-learn's, and the same songs always give the same map.
-        ax: Where to draw; by default on a new figure.
+        embeddings: One embedding for each song, for instance from :meth:`GenreClassifier.embed
+            <musgenre.models.classifier.GenreClassifier.embed>`.
+        labels: Genre of each song. Colours are assigned to the genres in alphabetical order.
+        method: Projection to two dimensions. ``"pca"`` shows the two directions of the largest variance; songs that are
+            far apart in the plot are far apart in the embedding. ``"tsne"`` (van der Maaten and Hinton, 2008) preserves
+            neighbourhoods, but not distances. Both are computed by scikit-learn and are deterministic.
+        ax: Axes to draw on; ``None`` creates a new figure.
 
     Returns:
-        The axes, with one collection of points a genre. Those of ``"pca"`` have the embeddings' scale.
+        The axes, with one collection of points for each genre. The points of ``"pca"`` have the scale of the
+        embeddings.
 
     Raises:
-        ParameterError: There are fewer than three songs, a vector is not finite or has fewer than two numbers, or there
-            is not one label for each.
-        UnknownNameError: There is no such method.
+        ParameterError: There are fewer than three songs, an embedding is not finite or has fewer than two dimensions,
+            or the number of labels differs.
+        UnknownNameError: The method is unknown.
 
     Shape:
         - embeddings: ``(songs, size)``
@@ -53,22 +54,22 @@ def plot_embedding_map(
         [('jazz', 1), ('rock', 2)]
     """
     vectors = np.asarray(embeddings, dtype=np.float64)
-    if vectors.ndim != 2 or len(vectors) < _FEWEST or vectors.shape[1] < 2 or len(labels) != len(vectors):
+    if vectors.ndim != 2 or len(vectors) < _MIN_SONGS or vectors.shape[1] < 2 or len(labels) != len(vectors):
         raise ParameterError(
-            f"A map needs at least {_FEWEST} songs, each a vector of two numbers or more with a label, not the shape "
-            f"{vectors.shape} with {len(labels)} label(s)."
+            f"Expected embeddings of the shape (songs, size) with {_MIN_SONGS} or more songs and a size of 2 or more, "
+            f"and one label for each song; got {vectors.shape} and {len(labels)} label(s)."
         )
     if not np.isfinite(vectors).all():
-        raise ParameterError("An embedding holds what is no finite number: leave that song out.")
-    points, names = _projected(vectors, method)
-    ax = own_axes(7, 5) if ax is None else ax
+        raise ParameterError("An embedding contains NaN or infinity. Leave out that song.")
+    points, axis_labels = _project(vectors, method)
+    ax = new_axes(7, 5) if ax is None else ax
     genres = sorted(set(labels))
-    for place, genre in enumerate(genres):
-        chosen = points[[label == genre for label in labels]]
-        colour, marker = COLOURS[place % len(COLOURS)], _MARKERS[place // len(COLOURS) % len(_MARKERS)]
-        look: dict[str, Any] = {"s": 30, "marker": marker, "edgecolors": "white", "linewidths": 0.5}
-        ax.scatter(chosen[:, 0], chosen[:, 1], color=colour, label=genre, **look)
-    ax.set(xlabel=names[0], ylabel=names[1], aspect="equal", adjustable="datalim")
+    for index, genre in enumerate(genres):
+        x, y = points[[label == genre for label in labels]].T
+        colour, marker = COLOURS[index % len(COLOURS)], _MARKERS[index // len(COLOURS) % len(_MARKERS)]
+        style: dict[str, Any] = {"s": 30, "marker": marker, "edgecolors": "white", "linewidths": 0.5}
+        ax.scatter(x, y, color=colour, label=genre, **style)
+    ax.set(xlabel=axis_labels[0], ylabel=axis_labels[1], aspect="equal", adjustable="datalim")
     if method == "tsne":
         ax.set(xticks=[], yticks=[])
     ax.set_title(f"{len(vectors)} songs", loc="left")
@@ -78,20 +79,23 @@ def plot_embedding_map(
     return ax
 
 
-def _projected(vectors: npt.NDArray[np.float64], method: Projection) -> tuple[npt.NDArray[np.float64], tuple[str, str]]:
-    """Returns a point a song, and what the two axes are."""
+def _project(vectors: npt.NDArray[np.float64], method: Projection) -> tuple[npt.NDArray[np.float64], tuple[str, str]]:
+    """Returns a point for each song, and the labels of both axes."""
     if method not in get_args(Projection):
         raise unknown_name(method, kind="projection", names=get_args(Projection))
     if not np.ptp(vectors, axis=0).any():
-        # Songs that are all alike have no direction, and scikit-learn's t-SNE would end the process.
-        return np.zeros((len(vectors), 2)), ("All songs are alike", "")
+        # Identical embeddings have no variance, and would crash the process in scikit-learn's t-SNE.
+        return np.zeros((len(vectors), 2)), ("All embeddings are equal", "")
     if method == "pca":
         from sklearn.decomposition import PCA
 
         pca = PCA(n_components=2, svd_solver="full")
         points = pca.fit_transform(vectors)
         first, second = pca.explained_variance_ratio_
-        return points, (f"First direction ({first:.0%} of the variance)", f"Second direction ({second:.0%})")
+        return points, (
+            f"First principal component ({first:.0%} of the variance)",
+            f"Second principal component ({second:.0%})",
+        )
     from sklearn.manifold import TSNE
 
     perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)

@@ -1,4 +1,4 @@
-"""Pictures of how good a classifier is."""
+"""Plots of evaluation results."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy.typing as npt
 
 from musgenre.core.errors import ParameterError
 from musgenre.metrics.probabilities import calibration_error
-from musgenre.plotting.figures import own_axes
+from musgenre.plotting.figures import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def plot_confusion(matrix: npt.ArrayLike, *, labels: Sequence[str], ax: Axes | None = None) -> Axes:
-    """Draws a confusion matrix: counts, over colours that show each row's shares.
+    """Plots a confusion matrix: cells contain counts, colours show the shares of each row.
 
     Args:
-        matrix: Counts; a row is the truth, a column the prediction.
-        labels: The genres.
-        ax: Where to draw; by default on a new figure.
+        matrix: Counts; rows are true labels, columns are predicted labels.
+        labels: Genres, in the order of the rows.
+        ax: Axes to draw on; ``None`` creates a new figure.
 
     Returns:
-        The axes: predictions across, truths downwards, the colours from 0 to 1.
+        The axes, with predicted labels on the x-axis and true labels on the y-axis. Colours range from 0 to 1.
 
     Raises:
         ParameterError: The matrix is not square with a row for each label.
@@ -40,9 +40,11 @@ def plot_confusion(matrix: npt.ArrayLike, *, labels: Sequence[str], ax: Axes | N
     """
     counts = np.asarray(matrix)
     if counts.shape != (len(labels), len(labels)):
-        raise ParameterError(f"Expected a row and a column for each of {len(labels)} labels, got {counts.shape}.")
+        raise ParameterError(
+            f"Expected a square matrix with a row for each of {len(labels)} labels, got the shape {counts.shape}."
+        )
     side = max(4.0, 0.6 * len(labels) + 2)
-    ax = own_axes(side, side) if ax is None else ax
+    ax = new_axes(side, side) if ax is None else ax
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -58,20 +60,20 @@ def plot_confusion(matrix: npt.ArrayLike, *, labels: Sequence[str], ax: Axes | N
 
 
 def plot_reliability(table: npt.ArrayLike, *, ax: Axes | None = None) -> Axes:
-    """Draws a reliability diagram: of the predictions made with a certain confidence, how many are right.
+    """Plots a reliability diagram: accuracy against confidence.
 
-    Where a bar ends below the dashed line, the classifier is surer than it should be. The number on a bar says
-    how many predictions it stands for.
+    A bar that ends below the dashed diagonal shows overconfidence, one that ends above it underconfidence. The number
+    above each bar is its number of predictions.
 
     Args:
-        table: What :func:`musgenre.metrics.reliability` returns.
-        ax: Where to draw; by default on a new figure.
+        table: Table of :func:`musgenre.metrics.reliability`.
+        ax: Axes to draw on; ``None`` creates a new figure.
 
     Returns:
-        The axes: confidence across, accuracy upwards, both in [0, 1].
+        The axes, with the confidence on the x-axis and the accuracy on the y-axis, both in [0, 1].
 
     Raises:
-        ParameterError: The table has no bins of three columns, or holds no prediction.
+        ParameterError: The table does not have three columns, or contains no prediction.
 
     Shape:
         - table: ``(bins, 3)``
@@ -85,12 +87,12 @@ def plot_reliability(table: npt.ArrayLike, *, ax: Axes | None = None) -> Axes:
 
     bins = np.asarray(table, dtype=np.float64)
     if bins.ndim != 2 or bins.shape[1] != 3 or not bins[:, 0].sum() > 0:
-        raise ParameterError(f"Expected (bins, 3) with at least one prediction, got the shape {bins.shape}.")
-    ax = own_axes(5, 5) if ax is None else ax
+        raise ParameterError(f"Expected a table of the shape (bins, 3) with at least one prediction, got {bins.shape}.")
+    ax = new_axes(5, 5) if ax is None else ax
     width = 1 / len(bins)
-    held = np.flatnonzero(bins[:, 0])
-    counts, _, right = bins[held].T
-    bars = ax.bar((held + 0.5) * width, right / counts, width=width, color="#56B4E9", edgecolor="white")
+    filled = np.flatnonzero(bins[:, 0])
+    counts, _, correct = bins[filled].T
+    bars = ax.bar((filled + 0.5) * width, correct / counts, width=width, color="#56B4E9", edgecolor="white")
     ax.bar_label(bars, [f"{count:.0f}" for count in counts], fontsize="small", padding=1)
     ax.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1)
     ax.set(xlim=(0, 1), ylim=(0, 1.05), aspect="equal", xlabel="Confidence", ylabel="Accuracy")

@@ -1,4 +1,4 @@
-"""Pictures of what a network looked at."""
+"""Plots of saliency maps."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from musgenre.core.errors import ParameterError
-from musgenre.plotting.figures import FREQUENCY_TICKS_HZ, own_axes
+from musgenre.plotting.figures import FREQUENCY_TICKS_HZ, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_STRONG = 99.5
-"""The percentile of a map's sizes that has full colour: a few cells stand out so far that all others would be pale."""
+_MAX_PERCENTILE = 99.5
+"""Percentile of the absolute saliency at which colours saturate: single outliers would make all other cells pale."""
 
 
 def plot_saliency(
@@ -26,25 +26,25 @@ def plot_saliency(
     smooth_cells: float = 0.0,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws a saliency map over a spectrogram: the spectrogram in grey, and in colour what counted.
+    """Plots a saliency map over a spectrogram: the spectrogram in grey, the saliency in colour.
 
-    What speaks for the answer is orange, what speaks against it is violet, and what does not matter has no colour.
+    Positive saliency (evidence for the prediction) is orange, negative saliency is violet, and cells with a saliency
+    near 0 are transparent.
 
     Args:
-        saliency: The weight of each cell, of any scale.
-        spectrogram: What the network saw, of any scale; the louder, the darker.
-        seconds: Where it starts and ends, in seconds.
-        bins_hz: The frequency of each row in hertz, not falling; ``None`` where rows are no frequencies.
-        smooth_cells: The saliency is blurred over so many cells (the deviation of a Gaussian), since single cells can
-            be too speckled to be read; 0 shows it as it is.
-        ax: Where to draw; by default on a new figure.
+        saliency: Saliency of each cell, of any scale.
+        spectrogram: Input of the network, of any scale; larger values are darker.
+        seconds: Start and end of the spectrogram in seconds.
+        bins_hz: Frequency of each bin in hertz, in ascending order; ``None`` if bins are not frequencies.
+        smooth_cells: Standard deviation in cells of a Gaussian blur of the saliency; 0 disables it.
+        ax: Axes to draw on; ``None`` creates a new figure.
 
     Returns:
-        The axes: seconds across, bins upwards, with the frequencies beside them where these are known. The first image
-        is the spectrogram, the second the saliency.
+        The axes, with seconds on the x-axis and bins, or their frequencies if known, on the y-axis. The first image is
+        the spectrogram, the second the saliency.
 
     Raises:
-        ParameterError: The two differ in shape, hold no cell or what is no number, ``bins_hz`` has another length, or
+        ParameterError: The shapes differ, an array is empty or not finite, ``bins_hz`` has a different length, or
             ``smooth_cells`` is negative.
 
     Shape:
@@ -61,37 +61,38 @@ def plot_saliency(
     weights, cells = np.asarray(saliency, dtype=np.float64), np.asarray(spectrogram, dtype=np.float64)
     if weights.shape != cells.shape or cells.ndim != 2 or not cells.size:
         raise ParameterError(
-            f"Saliency and spectrogram need one shape (bins, frames), not {weights.shape} and {cells.shape}."
+            f"Expected saliency and spectrogram of one shape (bins, frames), got {weights.shape} and {cells.shape}."
         )
     if not (np.isfinite(weights).all() and np.isfinite(cells).all()):
-        raise ParameterError("Saliency or spectrogram holds what is no finite number.")
+        raise ParameterError("The saliency or the spectrogram contains NaN or infinity.")
     if not 0 <= smooth_cells < np.inf:
-        raise ParameterError(f"smooth_cells must be finite and at least 0, not {smooth_cells!r}.")
+        raise ParameterError(f"smooth_cells must be finite and at least 0, got {smooth_cells!r}.")
     if smooth_cells:
         from scipy.ndimage import gaussian_filter
 
         weights = gaussian_filter(weights, smooth_cells, mode="nearest")
-    ax = own_axes(9, 4) if ax is None else ax
-    place: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": (*seconds, -0.5, len(cells) - 0.5)}
-    ax.imshow(cells, cmap="gray_r", **place)
-    sizes = np.abs(weights)
-    full = np.percentile(sizes, _STRONG) or sizes.max() or 1.0
-    image = ax.imshow(weights, cmap="PuOr_r", vmin=-full, vmax=full, alpha=np.clip(sizes / full, 0, 1) * 0.85, **place)
+    ax = new_axes(9, 4) if ax is None else ax
+    options: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": (*seconds, -0.5, len(cells) - 0.5)}
+    ax.imshow(cells, cmap="gray_r", **options)
+    magnitudes = np.abs(weights)
+    limit = np.percentile(magnitudes, _MAX_PERCENTILE) or magnitudes.max() or 1.0
+    alpha = np.clip(magnitudes / limit, 0, 1) * 0.85
+    image = ax.imshow(weights, cmap="PuOr_r", vmin=-limit, vmax=limit, alpha=alpha, **options)
     bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.015, 0, 0.015, 1)), label="Saliency")
     if bar.solids is not None:
         bar.solids.set_alpha(1)
     bar.outline.set_visible(False)
     if weights.min() >= 0:
-        bar.ax.set_ylim(0, full)
+        bar.ax.set_ylim(0, limit)
     ax.set(xlim=seconds, xlabel="Time (s)", ylabel="Bin")
     if bins_hz is not None:
-        _name_frequencies(ax, np.asarray(bins_hz, dtype=np.float64), bins=len(cells))
+        _label_frequencies(ax, np.asarray(bins_hz, dtype=np.float64), bins=len(cells))
     return ax
 
 
-def _name_frequencies(ax: Axes, bins_hz: npt.NDArray[np.float64], *, bins: int) -> None:
+def _label_frequencies(ax: Axes, bins_hz: npt.NDArray[np.float64], *, bins: int) -> None:
     if bins_hz.shape != (bins,):
-        raise ParameterError(f"bins_hz needs a frequency for each of {bins} bins, not the shape {bins_hz.shape}.")
+        raise ParameterError(f"Expected bins_hz of the shape ({bins},), got {bins_hz.shape}.")
     ticks = [hertz for hertz in FREQUENCY_TICKS_HZ if bins_hz[0] <= hertz <= bins_hz[-1]]
     ax.set_yticks(np.interp(ticks, bins_hz, np.arange(bins)), [f"{hertz:,}" for hertz in ticks])
     ax.set_ylabel("Frequency (Hz)")

@@ -1,4 +1,4 @@
-"""Pictures of a song: its spectrogram and its timeline of genres."""
+"""Plots of a recording: mel spectrogram and genre probabilities over time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from musgenre.audio import load
 from musgenre.core.errors import ParameterError
-from musgenre.plotting.figures import COLOURS, FREQUENCY_TICKS_HZ, own_axes, save_figure
+from musgenre.plotting.figures import COLOURS, FREQUENCY_TICKS_HZ, new_axes, save_figure
 from musgenre.transforms.spectral import MelSpectrogram, ToDecibel
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from musgenre.core.config import Prediction
 
 OTHER_COLOUR = "#D0D0D0"
-"""For the genres that are too improbable throughout a song to be named."""
+"""Colour of the genres whose probability is less than :data:`NAMED_SHARE` in every window."""
 
 NAMED_SHARE = 0.15
-"""A genre is named in a timeline if some window gives it at least this probability."""
+"""Probability that a genre must reach in at least one window to be shown separately in a timeline."""
 
 _HATCHES = ("", "//", "..", "xx")
 _FLOOR_DB = 80.0
@@ -31,21 +31,21 @@ _HOP_LENGTH = 512
 
 
 def plot_spectrogram(waveform: npt.ArrayLike, *, sample_rate: int, ax: Axes | None = None) -> Axes:
-    """Draws a mel spectrogram in decibels, computed by the transforms that feed the network.
+    """Plots a mel spectrogram in decibels, computed by the same transforms as the input of the network.
 
-    Every band is equally high, as the network sees it; the vertical axis names frequencies in hertz.
-    The loudest cell is 0 dB and the colours end 80 dB below it.
+    The y-axis is linear in mel and labelled in hertz. Levels are relative to the maximum and limited to a range of
+    80 dB.
 
     Args:
         waveform: Samples, ``(samples,)`` or ``(channels, samples)``.
-        sample_rate: Samples a second, in hertz.
-        ax: Where to draw; by default on a new figure.
+        sample_rate: Sample rate in hertz.
+        ax: Axes to draw on; ``None`` creates a new figure.
 
     Returns:
-        The axes: seconds across, mels upwards.
+        The axes, with seconds on the x-axis and mels on the y-axis.
 
     Raises:
-        AudioError: The samples cannot be used as audio (too short, not finite, no channel).
+        AudioError: The waveform is invalid (too short, not finite, or without channels).
         ParameterError: ``sample_rate`` is out of range.
 
     Example:
@@ -58,28 +58,28 @@ def plot_spectrogram(waveform: npt.ArrayLike, *, sample_rate: int, ax: Axes | No
     mel = MelSpectrogram(sample_rate=sample_rate, hop_length=_HOP_LENGTH)
     with torch.inference_mode():
         decibels = ToDecibel(reference="max", floor_db=_FLOOR_DB)(mel(torch.from_numpy(mono))).numpy()
-    ax = own_axes(12, 4) if ax is None else ax
-    _draw_decibels(ax, decibels, sample_rate=sample_rate)
+    ax = new_axes(12, 4) if ax is None else ax
+    _plot_decibels(ax, decibels, sample_rate=sample_rate)
     ax.set(xlim=(0, mono.size / sample_rate), xlabel="Time (s)", ylabel="Frequency (Hz, mel scale)")
     ax.set_title("Mel spectrogram", loc="left")
     return ax
 
 
 def plot_timeline(prediction: Prediction, *, ax: Axes | None = None) -> Axes:
-    """Draws how the genre moves through a song: the probabilities of its windows, stacked.
+    """Plots genre probabilities over time as stacked areas.
 
-    A window counts from its start to the next one's, the last to the end of the song. Genres that
-    stay under :data:`NAMED_SHARE` throughout are one grey area; the song's own genre is always named.
+    Each window extends to the start of the next one, and the last window to the end of the recording. Genres that never
+    reach :data:`NAMED_SHARE` are combined into one grey area, except for the predicted genre.
 
     Args:
-        prediction: What the classifier said of the song.
-        ax: Where to draw; by default on a new figure.
+        prediction: Prediction for the recording.
+        ax: Axes to draw on; ``None`` creates a new figure.
 
     Returns:
-        The axes: seconds across, probability in [0, 1] upwards.
+        The axes, with seconds on the x-axis and the probability, in [0, 1], on the y-axis.
 
     Raises:
-        ParameterError: The prediction holds no window.
+        ParameterError: The prediction contains no windows.
 
     Example:
         >>> from musgenre.core.config import Prediction, Windows
@@ -91,33 +91,33 @@ def plot_timeline(prediction: Prediction, *, ax: Axes | None = None) -> Axes:
     from matplotlib.ticker import PercentFormatter
 
     if len(prediction.windows.start_seconds) == 0:
-        raise ParameterError("The prediction holds no window, so there is no timeline to draw.")
-    ax = own_axes(12, 4) if ax is None else ax
-    _draw_layers(ax, prediction)
+        raise ParameterError("The prediction contains no windows, so there is no timeline to plot.")
+    ax = new_axes(12, 4) if ax is None else ax
+    _plot_layers(ax, prediction)
     ax.set(ylim=(0, 1), xlabel="Time (s)", ylabel="Probability")
     ax.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
-    share = 100 * prediction.probability
-    ax.set_title(f"Genre over time: {prediction.label}, {share:.0f} %", loc="left", parse_math=False)
+    percent = 100 * prediction.probability
+    ax.set_title(f"Genre over time: {prediction.label}, {percent:.0f} %", loc="left", parse_math=False)
     return ax
 
 
 def save_overview(
     waveform: npt.ArrayLike, *, sample_rate: int, prediction: Prediction, path: str | os.PathLike[str]
 ) -> None:
-    """Writes a PNG of a song: its mel spectrogram over its timeline of genres, on one time axis.
+    """Writes a PNG file with the mel spectrogram and the genre timeline of a recording on a shared time axis.
 
-    The file is written beside its place and then moved there, so that a picture is never half written.
+    An existing file is replaced atomically; on failure it is unchanged.
 
     Args:
         waveform: Samples, ``(samples,)`` or ``(channels, samples)``.
-        sample_rate: Samples a second, in hertz.
-        prediction: What the classifier said of the same song.
-        path: The PNG to write or to replace; its directory must exist.
+        sample_rate: Sample rate in hertz.
+        prediction: Prediction for the same recording.
+        path: Path of the PNG file, in an existing directory.
 
     Raises:
-        AudioError: The samples cannot be used as audio.
-        ParameterError: ``sample_rate`` is out of range, the prediction holds no window, or no file can be
-            written at ``path`` (its directory is missing or read-only).
+        AudioError: The waveform is invalid.
+        ParameterError: ``sample_rate`` is out of range, the prediction contains no windows, or the file cannot be
+            written (its directory is missing or read-only).
     """
     from matplotlib.figure import Figure
 
@@ -131,19 +131,19 @@ def save_overview(
 
 
 class _Layer(NamedTuple):
-    """One area of a timeline."""
+    """A stacked area of a timeline."""
 
     name: str
     colour: str
     hatch: str
-    shares: npt.NDArray[np.float64]
+    probabilities: npt.NDArray[np.float64]
 
 
-def _draw_decibels(ax: Axes, decibels: npt.NDArray[np.float32], *, sample_rate: int) -> None:
+def _plot_decibels(ax: Axes, decibels: npt.NDArray[np.float32], *, sample_rate: int) -> None:
     import librosa
 
-    # Band i is centred on the (i + 1)th of bands + 2 points that divide the mel scale evenly, and
-    # frame j on sample j * hop; an image wants the edges of its outermost cells.
+    # Band i is centred on the (i + 1)th of bands + 2 points that are evenly spaced in mel, and frame j on sample
+    # j * hop. The extent of an image is given by the edges of its outermost cells.
     bands, frames = decibels.shape
     top_mel = float(librosa.hz_to_mel(sample_rate / 2))
     mels, seconds = top_mel / (bands + 1), _HOP_LENGTH / sample_rate
@@ -152,39 +152,41 @@ def _draw_decibels(ax: Axes, decibels: npt.NDArray[np.float32], *, sample_rate: 
     ticks_hz = [tick for tick in FREQUENCY_TICKS_HZ if tick <= sample_rate / 2]
     ax.set_yticks([float(librosa.hz_to_mel(tick)) for tick in ticks_hz], [f"{tick:,}" for tick in ticks_hz])
     ax.set_ylim(0, top_mel)
-    # The bar hangs beside the axes and takes no room from them, so that a timeline below stays in line.
+    # An inset colour bar does not shrink the axes, so they stay aligned with a timeline below.
     bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.015, 0, 0.015, 1)), label="Level (dB relative to the peak)")
     bar.outline.set_visible(False)
 
 
 def _layers(prediction: Prediction) -> list[_Layer]:
-    shares = prediction.windows.probabilities
+    probabilities = prediction.windows.probabilities
     labels = list(prediction.probabilities)
-    named = [i for i, label in enumerate(labels) if shares[:, i].max() >= NAMED_SHARE or label == prediction.label]
+    named = [
+        i for i, label in enumerate(labels) if probabilities[:, i].max() >= NAMED_SHARE or label == prediction.label
+    ]
     layers = [
-        _Layer(labels[i], COLOURS[i % len(COLOURS)], _HATCHES[i // len(COLOURS) % len(_HATCHES)], shares[:, i])
+        _Layer(labels[i], COLOURS[i % len(COLOURS)], _HATCHES[i // len(COLOURS) % len(_HATCHES)], probabilities[:, i])
         for i in named
     ]
     if len(named) < len(labels):
-        layers.append(_Layer("other", OTHER_COLOUR, "", np.delete(shares, named, axis=1).sum(axis=1)))
+        layers.append(_Layer("other", OTHER_COLOUR, "", np.delete(probabilities, named, axis=1).sum(axis=1)))
     return layers
 
 
-def _draw_layers(ax: Axes, prediction: Prediction) -> None:
-    # A step needs its right edge: the last window's shares stand once more at the end of the song.
+def _plot_layers(ax: Axes, prediction: Prediction) -> None:
+    # Steps need a right edge, so the last window's probabilities are repeated at the end of the recording.
     starts = prediction.windows.start_seconds
     edges = np.append(starts, max(prediction.duration_seconds, starts[-1]))
     layers = _layers(prediction)
-    shares = [np.append(layer.shares, layer.shares[-1]) for layer in layers]
-    bounds = np.cumsum([np.zeros_like(edges), *shares], axis=0)
-    # White lines part the areas; between the many windows of a long song they would hide them.
+    heights = [np.append(layer.probabilities, layer.probabilities[-1]) for layer in layers]
+    bounds = np.cumsum([np.zeros_like(edges), *heights], axis=0)
+    # White outlines separate the areas. They become thinner with more windows, so that they do not hide them.
     outline: dict[str, Any] = {"edgecolor": "white", "linewidth": min(1.0, 60 / len(starts))}
     areas = [
         ax.fill_between(edges, lower, upper, step="post", facecolor=layer.colour, hatch=layer.hatch, **outline)
         for layer, lower, upper in zip(layers, bounds[:-1], bounds[1:], strict=True)
     ]
     ax.set_xlim(edges[0], edges[-1])
-    # Named from top to bottom, as the areas lie.
+    # The legend lists the areas from top to bottom.
     names = [layer.name for layer in layers]
     columns = -(-len(names) // 11)
     legend = ax.legend(

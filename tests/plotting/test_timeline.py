@@ -1,4 +1,4 @@
-"""What the pictures show: numbers, positions, colours and names, without a display."""
+"""Spectrograms and timelines: values, positions, colours and labels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ from matplotlib.image import imread
 
 from musgenre.core.config import Prediction, Windows
 from musgenre.core.errors import AudioError, MusgenreError, ParameterError
-from musgenre.metrics import expected_calibration_error, reliability
 from musgenre.plotting import (
     COLOURS,
     NAMED_SHARE,
     OTHER_COLOUR,
-    plot_confusion,
-    plot_reliability,
     plot_spectrogram,
     plot_timeline,
     save_overview,
@@ -85,14 +82,14 @@ def heights(ax):
 
 
 class TestSpectrogram:
-    def test_shows_librosas_numbers(self, music):
+    def test_values_equal_librosas(self, music):
         shown = plot_spectrogram(music, sample_rate=RATE).images[0].get_array()
         power = librosa.feature.melspectrogram(y=music.astype(np.float64), sr=RATE)
         expected = librosa.power_to_db(power, ref=np.max, top_db=80)
         np.testing.assert_allclose(shown, expected, atol=0.01)
         assert shown.max() == 0
 
-    def test_axes_are_named_and_limited(self, music):
+    def test_labels_and_limits_of_the_axes(self, music):
         ax = plot_spectrogram(music, sample_rate=RATE)
         assert ax.get_xlabel() == "Time (s)"
         assert ax.get_ylabel() == "Frequency (Hz, mel scale)"
@@ -101,7 +98,7 @@ class TestSpectrogram:
         assert ax.get_ylim() == pytest.approx((0, librosa.hz_to_mel(RATE / 2)))
         assert ax.images[0].get_clim() == (-80, 0)
 
-    def test_ticks_stand_at_the_mels_of_their_hertz(self, music):
+    def test_ticks_are_at_the_mels_of_their_frequencies(self, music):
         axis = plot_spectrogram(music, sample_rate=RATE).yaxis
         hertz = [float(text.get_text().replace(",", "")) for text in axis.get_ticklabels()]
         assert hertz[0] == 0
@@ -109,7 +106,7 @@ class TestSpectrogram:
         np.testing.assert_allclose(axis.get_ticklocs(), librosa.hz_to_mel(hertz))
 
     @pytest.mark.parametrize("hertz", [200.0, 1_000.0, 5_000.0])
-    def test_a_tone_stands_at_its_frequency_and_a_click_at_its_time(self, hertz):
+    def test_tone_is_at_its_frequency_and_onset(self, hertz):
         seconds = np.arange(2 * RATE) / RATE
         sound = 0.5 * np.sin(2 * np.pi * hertz * seconds) * (seconds > 1.5)
         image = plot_spectrogram(sound, sample_rate=RATE).images[0]
@@ -121,15 +118,15 @@ class TestSpectrogram:
         assert bottom + (row + 0.5) * step == pytest.approx(librosa.hz_to_mel(hertz), abs=step)
         assert left + (column + 0.5) * (right - left) / columns == pytest.approx(1.5, abs=2048 / RATE)
 
-    def test_draws_on_the_axes_given_and_beside_them(self, music):
+    def test_given_axes_keep_their_size(self, music):
         figure = Figure()
         ax = figure.subplots()
-        place = ax.get_position().bounds
+        bounds = ax.get_position().bounds
         assert plot_spectrogram(music, sample_rate=RATE, ax=ax) is ax
-        assert ax.get_position().bounds == place
+        assert ax.get_position().bounds == bounds
         assert [child.get_ylabel() for child in ax.child_axes] == ["Level (dB relative to the peak)"]
 
-    def test_mixes_channels(self, music):
+    def test_channels_are_mixed(self, music):
         mono, stereo = (plot_spectrogram(sound, sample_rate=RATE) for sound in (music, np.stack([music, music])))
         np.testing.assert_array_equal(mono.images[0].get_array(), stereo.images[0].get_array())
 
@@ -142,7 +139,7 @@ class TestSpectrogram:
             (np.zeros(RATE), 0, ParameterError),
         ],
     )
-    def test_refuses_what_is_no_audio(self, waveform, rate, kind):
+    def test_invalid_audio_is_an_error(self, waveform, rate, kind):
         with pytest.raises(kind):
             plot_spectrogram(waveform, sample_rate=rate)
 
@@ -154,47 +151,47 @@ class TestTimeline:
         np.testing.assert_allclose(areas[1:, :, 0], areas[:-1, :, 1])
         np.testing.assert_allclose(areas[-1, :, 1], 1)
 
-    def test_areas_show_each_windows_shares(self, prediction):
+    def test_heights_are_the_probabilities_of_the_windows(self, prediction):
         areas = heights(plot_timeline(prediction))
         shares = (areas[:, :, 1] - areas[:, :, 0]).T
         window = np.arange(11) // 3
         np.testing.assert_allclose(shares[:, :3], prediction.windows.probabilities[window][:, [1, 3, 8]])
 
-    def test_names_the_genres_that_are_ever_probable(self, prediction):
+    def test_legend_lists_the_genres_probable_in_any_window(self, prediction):
         ax = plot_timeline(prediction)
         assert len(ax.collections) == 4
         names = [text.get_text() for text in ax.get_legend().get_texts()]
-        assert names == ["other", "reggae", "disco", "classical"]  # from the top, as they lie
+        assert names == ["other", "reggae", "disco", "classical"]  # from top to bottom
 
-    def test_the_share_that_is_named_is_reached_in_one_window(self):
+    def test_named_share_must_be_reached_in_one_window(self):
         shares = np.array([[1 - NAMED_SHARE, NAMED_SHARE], [1, 0]])
         below = np.array([[1.01 - NAMED_SHARE, NAMED_SHARE - 0.01], [1, 0]])
         named = [plot_timeline(predict(rows, labels=("a", "b"))).get_legend().get_texts() for rows in (shares, below)]
         assert [[text.get_text() for text in texts] for texts in named] == [["b", "a"], ["other", "a"]]
 
-    def test_the_songs_genre_is_named_even_if_nothing_stands_out(self):
+    def test_predicted_genre_is_always_named(self):
         shares = np.full((2, 10), 0.1)
         shares[:, 6] += 0.01
         shares[:, 0] -= 0.01
         texts = plot_timeline(predict(shares)).get_legend().get_texts()
         assert [text.get_text() for text in texts] == ["other", "metal"]
 
-    def test_nothing_is_other_if_all_are_named(self):
+    def test_no_other_area_if_all_genres_are_named(self):
         texts = plot_timeline(predict(np.eye(10))).get_legend().get_texts()
         assert [text.get_text() for text in texts] == list(GENRES[::-1])
 
-    def test_colours_belong_to_labels(self, prediction):
+    def test_colours_depend_on_the_label_index(self, prediction):
         colours = [tuple(area.get_facecolor()[0]) for area in plot_timeline(prediction).collections]
         assert colours == [to_rgba(colour) for colour in (COLOURS[1], COLOURS[3], COLOURS[8], OTHER_COLOUR)]
         assert len({*COLOURS, OTHER_COLOUR}) == 11
 
-    def test_an_eleventh_label_is_hatched(self):
+    def test_eleventh_label_is_hatched(self):
         labels = tuple(f"genre {i}" for i in range(12))
         areas = plot_timeline(predict(np.eye(12), labels=labels)).collections
         assert tuple(areas[10].get_facecolor()[0]) == tuple(areas[0].get_facecolor()[0])
         assert [bool(area.get_hatch()) for area in areas] == [False] * 10 + [True] * 2
 
-    def test_axes_are_named_and_limited(self, prediction):
+    def test_labels_and_limits_of_the_axes(self, prediction):
         ax = plot_timeline(prediction)
         ax.figure.draw_without_rendering()
         assert ax.get_xlabel() == "Time (s)"
@@ -204,101 +201,27 @@ class TestTimeline:
         assert ax.get_yticklabels()[-1].get_text() == "100 %"
         assert ax.get_title(loc="left") == "Genre over time: disco, 42 %"
 
-    def test_a_clip_shorter_than_a_window_ends_where_it_ends(self):
+    def test_clip_shorter_than_a_window(self):
         ax = plot_timeline(predict([[0.4, 0.6]], labels=("a", "b"), duration_seconds=1.25))
         assert ax.get_xlim() == (0, 1.25)
 
-    def test_names_may_hold_dollars_and_underscores(self, tmp_path):
+    def test_labels_may_contain_dollars_and_underscores(self, tmp_path):
         ax = plot_timeline(predict([[0.4, 0.6]], labels=("_cheap_", "$5 & $\\frac")))
-        ax.figure.savefig(tmp_path / "picture.png")
+        ax.figure.savefig(tmp_path / "figure.png")
         assert [text.get_text() for text in ax.get_legend().get_texts()] == ["$5 & $\\frac", "_cheap_"]
 
-    def test_the_lines_between_an_hours_windows_are_thin(self):
+    def test_outlines_of_many_windows_are_thin(self):
         shares = np.random.default_rng(0).dirichlet(np.ones(10), 1_200)
         assert plot_timeline(predict(shares)).collections[0].get_linewidth()[0] < 0.1
 
-    def test_refuses_a_prediction_without_windows(self):
+    def test_prediction_without_windows_is_an_error(self):
         empty = Prediction({"a": 0.5, "b": 0.5}, Windows(np.empty(0), np.empty((0, 2))), 3.0)
-        with pytest.raises(ParameterError, match="no window"):
+        with pytest.raises(ParameterError, match="contains no windows"):
             plot_timeline(empty)
 
 
-class TestConfusion:
-    COUNTS = ((8, 2, 0), (1, 3, 0), (0, 0, 0))
-
-    def test_colours_are_shares_of_the_truth_and_numbers_are_counts(self):
-        ax = plot_confusion(self.COUNTS, labels=("a", "b", "c"))
-        np.testing.assert_allclose(ax.images[0].get_array(), [[0.8, 0.2, 0], [0.25, 0.75, 0], [0, 0, 0]])
-        assert ax.images[0].get_clim() == (0, 1)
-        written = {text.get_position(): text.get_text() for text in ax.texts}
-        assert written == {(0, 0): "8", (1, 0): "2", (0, 1): "1", (1, 1): "3"}
-
-    def test_a_number_stands_out_from_its_colour(self):
-        ax = plot_confusion(self.COUNTS, labels=("a", "b", "c"))
-        image = ax.images[0]
-        for text in ax.texts:
-            column, row = text.get_position()
-            luminance = [
-                np.dot(rgba[:3], (0.2126, 0.7152, 0.0722))
-                for rgba in (image.cmap(image.norm(image.get_array()[row, column])), to_rgba(text.get_color()))
-            ]
-            assert abs(luminance[0] - luminance[1]) > 0.4
-
-    def test_rows_are_named_as_the_truth_and_columns_as_predictions(self, tmp_path):
-        labels = ("$5 & $\\frac", "_b_", "c")
-        ax = plot_confusion(self.COUNTS, labels=labels)
-        ax.figure.savefig(tmp_path / "picture.png")
-        for axis in (ax.xaxis, ax.yaxis):
-            assert [text.get_text() for text in axis.get_ticklabels()] == list(labels)
-            assert axis.get_ticklocs().tolist() == [0, 1, 2]
-        assert (ax.get_xlabel(), ax.get_ylabel()) == ("Predicted", "True")
-        assert ax.get_ylim() == (2.5, -0.5)
-
-    def test_draws_on_the_axes_given(self):
-        ax = Figure().subplots()
-        assert plot_confusion(self.COUNTS, labels=("a", "b", "c"), ax=ax) is ax
-
-    @pytest.mark.parametrize("matrix", [[[1, 2]], [1, 2], np.zeros((3, 3)), []])
-    def test_refuses_another_shape(self, matrix):
-        with pytest.raises(ParameterError, match="each of 2 labels"):
-            plot_confusion(matrix, labels=("a", "b"))
-
-
-class TestReliability:
-    def test_bars_are_the_accuracy_of_their_confidence(self):
-        random = np.random.default_rng(0)
-        rows = random.dirichlet((1, 1, 1), size=200)
-        truth = random.integers(3, size=200)
-        ax = plot_reliability(reliability(truth, rows, bins=10))
-        confidence, right = rows.max(axis=1), rows.argmax(axis=1) == truth
-        bars = [bar for bar in ax.patches if bar.get_width() == pytest.approx(0.1)]
-        assert len(bars) == 7
-        for bar, text in zip(bars, ax.texts, strict=True):
-            held = (confidence > bar.get_x() + 1e-9) & (confidence <= bar.get_x() + 0.1 + 1e-9)
-            assert bar.get_height() == pytest.approx(right[held].mean())
-            assert text.get_text() == str(held.sum())
-        error = expected_calibration_error(truth, rows, bins=10)
-        assert ax.get_title(loc="left") == f"Calibration error: {error:.3f}"
-
-    def test_the_line_is_that_of_a_calibrated_classifier(self):
-        ax = plot_reliability([[0, 0, 0], [1, 0.9, 1]])
-        assert [line.get_xydata().tolist() for line in ax.lines] == [[[0, 0], [1, 1]]]
-        assert ax.get_xlim() == (0, 1)
-        assert len(ax.patches) == 1
-        assert (ax.get_xlabel(), ax.get_ylabel()) == ("Confidence", "Accuracy")
-
-    def test_draws_on_the_axes_given(self):
-        ax = Figure().subplots()
-        assert plot_reliability([[1, 0.5, 1]], ax=ax) is ax
-
-    @pytest.mark.parametrize("table", [np.zeros((15, 3)), [[1, 2]], [1, 2, 3], []])
-    def test_refuses_what_is_no_table(self, table):
-        with pytest.raises(ParameterError, match="at least one prediction"):
-            plot_reliability(table)
-
-
 class TestOverview:
-    def test_writes_a_picture_of_two_aligned_panels(self, music, prediction, figures, tmp_path):
+    def test_file_shows_two_aligned_panels(self, music, prediction, figures, tmp_path):
         path = tmp_path / "song.png"
         save_overview(music, sample_rate=RATE, prediction=prediction, path=path)
         assert imread(path).shape == (700, 1200, 4)
@@ -311,7 +234,7 @@ class TestOverview:
         assert upper.images
         assert lower.collections
 
-    def test_everything_is_inside_the_picture(self, music, prediction, figures, tmp_path):
+    def test_everything_is_inside_the_figure(self, music, prediction, figures, tmp_path):
         save_overview(music, sample_rate=RATE, prediction=prediction, path=tmp_path / "song.png")
         figure = figures[0]
         width, height = figure.get_size_inches()
@@ -321,26 +244,26 @@ class TestOverview:
         assert box.x1 <= width
         assert box.y1 <= height
 
-    def test_replaces_a_picture_whatever_its_name(self, music, prediction, tmp_path):
-        path = tmp_path / "song.picture"
+    def test_existing_file_is_replaced_whatever_its_suffix(self, music, prediction, tmp_path):
+        path = tmp_path / "song.image"
         path.write_text("old")
         save_overview(music, sample_rate=RATE, prediction=prediction, path=str(path))
         assert path.read_bytes().startswith(b"\x89PNG")
 
-    @pytest.mark.parametrize("place", ["missing/song.png", "file.txt/song.png", "folder"])
-    def test_a_place_that_cannot_be_written_is_our_error(self, music, prediction, tmp_path, place):
+    @pytest.mark.parametrize("path", ["missing/song.png", "file.txt/song.png", "folder"])
+    def test_path_that_cannot_be_written_is_an_error(self, music, prediction, tmp_path, path):
         (tmp_path / "file.txt").write_text("")
         (tmp_path / "folder").mkdir()
-        with pytest.raises(MusgenreError, match="cannot be written"):
-            save_overview(music, sample_rate=RATE, prediction=prediction, path=tmp_path / place)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["file.txt", "folder"]
+        with pytest.raises(MusgenreError, match="could not be written"):
+            save_overview(music, sample_rate=RATE, prediction=prediction, path=tmp_path / path)
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["file.txt", "folder"]
 
-    def test_a_failure_half_way_leaves_the_old_picture(self, music, prediction, tmp_path, monkeypatch):
+    def test_failed_write_leaves_the_old_file(self, music, prediction, tmp_path, monkeypatch):
         path = tmp_path / "song.png"
         path.write_text("old")
 
         def fill_the_disk(self, target, **kwargs):
-            target.write_text("half a pic")
+            target.write_text("half a figure")
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(Figure, "savefig", fill_the_disk)
@@ -350,7 +273,7 @@ class TestOverview:
 
 
 @pytest.mark.slow
-def test_pyplot_stays_unloaded(tmp_path):
+def test_pyplot_is_not_imported(tmp_path):
     code = """
 import sys
 import numpy as np
