@@ -1,4 +1,4 @@
-"""Recipes: reading them by name or from a file, and the settings and plans of both presets."""
+"""Recipes: the presets, and recipes read from names and files."""
 
 from __future__ import annotations
 
@@ -57,11 +57,12 @@ def test_an_unknown_preset_lists_the_presets():
         preset("papers")
 
 
-def test_a_preset_is_read_by_name():
-    assert Recipe.read("paper") == preset("paper")
+def test_reading_a_preset():
+    chosen = preset("paper")
+    assert Recipe.read("paper") == Recipe(chosen.backbone, chosen.feature, chosen.config)
 
 
-def test_a_recipe_is_read_by_backbone_or_from_a_file(tmp_path):
+def test_backbone_name_or_file(tmp_path):
     assert Recipe.read("vgg16-slim") == Recipe("vgg16-slim")
     path = tmp_path / "recipe.json"
     config = {"head_epochs": 3, "hidden": [4], "freeze": "all", "cache": "cache", "audio": {"sample_rate": 8000}}
@@ -84,7 +85,7 @@ def test_a_recipe_is_read_by_backbone_or_from_a_file(tmp_path):
         ('{"config": {"batch_size": 0}}', "batch_size"),
     ],
 )
-def test_an_invalid_file_is_an_error(tmp_path, text, message):
+def test_invalid_file_is_an_error(tmp_path, text, message):
     path = tmp_path / "recipe.json"
     if text is not None:
         path.write_text(text)
@@ -92,6 +93,6 @@ def test_an_invalid_file_is_an_error(tmp_path, text, message):
         Recipe.read(str(path))
 
 
-def test_a_name_and_its_component_are_the_same_recipe():
+def test_name_and_component_are_the_same_recipe():
     assert Recipe("vgg16").described() == Recipe(Component("vgg16")).described()
     assert Recipe("vgg16").described() != Recipe("vgg16", "mfcc").described()

@@ -11,10 +11,10 @@ musgenre.datasets.AudioFolder("music", group="artists.csv")  # call-arg
 musgenre.scale.predict_collection("music", "tags", embeddings=True)  # call-arg
 musgenre.fine_tune()  # attr-defined
 tracks = musgenre.datasets.AudioFolder("music")
-musgenre.evaluate(classifier, tracks, train=tracks)  # call-arg
-musgenre.cross_validate(tracks, job=2)  # call-arg
-musgenre.cross_validate(tracks, groups="album")  # arg-type
 musgenre.finetune(tracks, epoch=3)  # call-arg
 musgenre.finetune(tracks, epochs="3")  # arg-type
 musgenre.finetune(tracks, optimizer="sgd")  # arg-type
 options: musgenre.FinetuneOptions = {"seeed": 1}  # typeddict-unknown-key
+musgenre.evaluate(classifier, tracks, train=tracks)  # call-arg
+musgenre.cross_validate(tracks, job=2)  # call-arg
+musgenre.cross_validate(tracks, groups="album")  # arg-type
