@@ -78,7 +78,7 @@ plt.show()
 import torch
 
 from musgenre.audio import read_window
-from musgenre.models.explain import Explainer, noise_picture
+from musgenre.models.explain import Explainer, noise_baseline
 
 network, config = classifier.network, classifier.config
 coarse, fine = (Explainer(network, config, method=method) for method in ("grad-cam", "integrated-gradients"))
@@ -100,7 +100,7 @@ for window, probabilities in enumerate(prediction.windows.probabilities):
     by_maps, by_bins = coarse.explain(song, **options), fine.explain(song, **options)
     span = {"start_seconds": by_bins.start_seconds, "seconds": by_bins.window_seconds}
     waveform = torch.from_numpy(read_window(song, sample_rate=config.audio.sample_rate, **span))
-    spectrogram, noise = network.feature(waveform[None]), noise_picture(network.feature, waveform)
+    spectrogram, noise = network.feature(waveform[None]), noise_baseline(network.feature, waveform)
     orders = rng.random(by_bins.saliency.shape), by_maps.saliency, by_bins.saliency
     rest = (occluded(order, index=index, spectrogram=spectrogram, noise=noise) for order in orders)
     rows.append([probabilities[index], *rest])

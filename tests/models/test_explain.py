@@ -19,7 +19,7 @@ from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.core.errors import AudioFileError, ParameterError, UnknownNameError
 from musgenre.features import LogMel
 from musgenre.models import explain as explaining
-from musgenre.models.explain import Explainer, Explanation, noise_picture
+from musgenre.models.explain import Explainer, Explanation, noise_baseline
 
 pytest.importorskip("captum", reason="needs the extra 'explain'")
 
@@ -144,7 +144,7 @@ def test_integrated_gradients_of_a_linear_network_are_weight_times_difference(so
     classifier = musgenre.GenreClassifier(musgenre.GenreNetwork(feature, Flat(), head=head), config)
     explanation = classifier.explain(song, method="integrated-gradients", label="b", window=1)
     samples = torch.from_numpy(song[0][RATE : 2 * RATE].astype(np.float32))
-    difference = feature(samples[None]) - noise_picture(feature, samples)
+    difference = feature(samples[None]) - noise_baseline(feature, samples)
     expected = head.weight[1].detach().reshape(BINS, 63) * difference[0, 0]
     np.testing.assert_allclose(explanation.saliency, expected, atol=1e-5)
     with pytest.raises(ParameterError, match="integrated-gradients"):
@@ -156,7 +156,7 @@ def test_integrated_gradients_add_up_to_the_difference_of_the_logits(bundled, pi
     samples = torch.from_numpy(window)
     feature, classify = bundled.network.feature, bundled.network.classify
     with torch.no_grad():
-        logits, without = classify(feature(samples[None]))[0], classify(noise_picture(feature, samples))[0]
+        logits, without = classify(feature(samples[None]))[0], classify(noise_baseline(feature, samples))[0]
     for label in ("classical", "metal"):
         explanation = bundled.explain(piece, method="integrated-gradients", label=label, window=0)
         place = bundled.labels.index(label)
@@ -188,7 +188,7 @@ def test_pink_noise_falls_by_three_decibels_an_octave_and_is_as_loud_as_the_wind
             return noise[:, None, None]
 
     samples = torch.from_numpy(song[0].astype(np.float32))
-    noise_picture(Keep(), samples)
+    noise_baseline(Keep(), samples)
     noise = heard[0].double()
     assert noise.square().mean(dim=1).sqrt().numpy() == pytest.approx(float(samples.square().mean().sqrt()), rel=1e-4)
     power = torch.fft.rfft(noise).abs().square().mean(dim=0)
@@ -278,7 +278,7 @@ def test_explaining_leaves_the_classifier_as_it_was(bundled, piece):
 
 
 def test_wrong_names_are_answered_with_close_ones(two_bands, song, tmp_path):
-    with pytest.raises(UnknownNameError, match=r"method of explanation 'gradcam'. Did you mean 'grad-cam'"):
+    with pytest.raises(UnknownNameError, match=r"explanation method 'gradcam'. Did you mean 'grad-cam'"):
         two_bands.explain(song, method="gradcam")
     with pytest.raises(UnknownNameError, match=r"label 'his'. Did you mean 'hiss'"):
         two_bands.explain(song, label="his")
@@ -303,7 +303,7 @@ def test_the_plot_shows_both_pictures_at_their_time_and_frequency(two_bands, son
     np.testing.assert_allclose(saliency.get_array(), explanation.saliency)
     assert spectrogram.get_extent() == saliency.get_extent() == [1.0, 2.0, -0.5, BINS - 0.5]
     assert ax.get_xlim() == (1.0, 2.0)
-    assert ax.get_title(loc="left").startswith("What speaks for hiss (")
+    assert ax.get_title(loc="left").startswith("Saliency for hiss (")
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Time (s)", "Frequency (Hz)")
     hertz = [float(text.get_text().replace(",", "")) for text in ax.get_yticklabels()]
     np.testing.assert_allclose(np.interp(ax.get_yticks(), np.arange(BINS), explanation.bins_hz), hertz, rtol=1e-6)

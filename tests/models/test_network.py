@@ -154,13 +154,13 @@ class TestPluginsThatBreakTheContract:
     def test_backbone_of_a_wrong_type(self, register):
         register(BACKBONES, "linear", lambda *, in_channels: nn.Linear(in_channels, 3))
         with pytest.raises(
-            PluginError, match=r"backbone 'linear' gave a Linear: .*musgenre\.backbones\.base\.Backbone"
+            PluginError, match=r"backbone 'linear' returned a Linear; .*musgenre\.backbones\.base\.Backbone"
         ):
             GenreNetwork.from_config(replace(CONFIG, backbone=Component("linear")))
 
     def test_feature_of_a_wrong_type(self, register):
         register(FEATURES, "nothing", lambda *, sample_rate: None)
-        with pytest.raises(PluginError, match=r"feature 'nothing' gave a NoneType: .*FeatureExtractor"):
+        with pytest.raises(PluginError, match=r"feature 'nothing' returned a NoneType; .*FeatureExtractor"):
             GenreNetwork.from_config(replace(CONFIG, feature=Component("nothing")))
 
     def test_feature_that_wants_no_sample_rate(self, register):

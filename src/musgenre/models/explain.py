@@ -1,4 +1,4 @@
-"""Why a network named a genre: which parts of a window's picture spoke for it."""
+"""Saliency maps: which parts of a spectrogram contributed to a predicted genre."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ from musgenre.models.network import GenreNetwork
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Picture = npt.NDArray[np.float32]
+Map = npt.NDArray[np.float32]
 Method = Literal["grad-cam", "integrated-gradients"]
-"""How a saliency map is computed; :class:`Explanation` says what each means."""
+"""Method of computing a saliency map; see :class:`Explanation`."""
 
 _STEPS = 64
 _SMOOTH_CELLS = 2.0
 _NOISES, _NOISE_SEED = 16, 0
 _FEWEST_CELLS = 4
-"""Grad-CAM takes no maps of fewer rows or columns, if an earlier stage has more."""
+"""Minimum rows and columns of the feature maps for Grad-CAM, if an earlier stage has that many."""
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What spoke for a genre in one window of a song.
+    """Saliency map of a genre in one window of a recording.
 
-    The saliency says what moved this network's answer. It does not say what makes music of that genre.
+    Saliency describes this network's decision; it does not define what makes music belong to the genre.
 
     Attributes:
-        label: The genre that is explained.
-        probability: What the window gives it, in [0, 1].
-        start_seconds: Where the window starts in the song.
-        window_seconds: How long it is.
-        saliency: The weight of each cell of the picture for the label's logit. ``"grad-cam"`` (Selvaraju et al., 2017,
-            arXiv:1610.02391): the maps of a late stage, weighted by their gradient, none below 0, of no unit; coarse.
-            ``"integrated-gradients"`` (Sundararajan et al., 2017, arXiv:1703.01365): what each cell adds to the logit,
-            or takes from it, compared with pink noise that is as loud (:func:`noise_picture`); all add up to the
-            difference of the two logits.
-        spectrogram: The picture that the network saw, in the feature's unit; of several channels the first.
-        method: How the saliency was computed.
-        bins_hz: The frequency of each row in hertz, or ``None`` where rows are no frequencies. The columns divide the
-            window evenly.
+        label: The genre.
+        probability: Probability of the genre in this window, in [0, 1].
+        start_seconds: Start of the window in the recording.
+        window_seconds: Length of the window.
+        saliency: Contribution of each cell of the spectrogram to the logit of the label. ``"grad-cam"`` (Selvaraju et
+            al., 2017, arXiv:1610.02391): feature maps of a late stage, weighted by their gradients, clipped at 0,
+            without unit; coarse. ``"integrated-gradients"`` (Sundararajan et al., 2017, arXiv:1703.01365): attribution
+            of each cell relative to a baseline of equally loud pink noise (:func:`noise_baseline`); the attributions
+            add up to the difference of the two logits.
+        spectrogram: Input of the backbone, in the unit of the feature; the first channel if there are several.
+        method: Method of computing the saliency.
+        bins_hz: Frequency of each row in hertz, or ``None`` if rows are not frequencies. Columns divide the window
+            evenly.
 
     Shape:
         - saliency, spectrogram: ``(bins, frames)``, the lowest bin first
@@ -67,18 +67,18 @@ class Explanation:
     probability: float
     start_seconds: float
     window_seconds: float
-    saliency: Picture
-    spectrogram: Picture
+    saliency: Map
+    spectrogram: Map
     method: Method
     bins_hz: npt.NDArray[np.float64] | None = None
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draws the saliency over the spectrogram; see :func:`musgenre.plotting.plot_saliency`.
+        """Plot the saliency over the spectrogram; see :func:`musgenre.plotting.plot_saliency`.
 
-        Integrated gradients weigh single cells, and are blurred a little so that they can be read.
+        Integrated gradients are slightly blurred, since they attribute to single cells.
 
         Args:
-            ax: Where to draw; by default on a new figure.
+            ax: Axes to draw on; by default those of a new figure.
         """
         from musgenre.plotting.saliency import plot_saliency
 
@@ -92,29 +92,29 @@ class Explanation:
             ax=ax,
         )
         share = 100 * self.probability
-        ax.set_title(f"What speaks for {self.label} ({share:.0f} %): {self.method}", loc="left", parse_math=False)
+        ax.set_title(f"Saliency for {self.label} ({share:.0f} %): {self.method}", loc="left", parse_math=False)
         return ax
 
 
 class Explainer:
-    """Explains what one network says, by Captum (the extra ``explain``).
+    """Computes saliency maps of a network with Captum (the extra ``explain``).
 
-    It works on a copy that shares the weights, so that it disturbs no prediction that runs meanwhile, and it takes the
-    network as it was trained, not as it is fused for prediction.
+    It uses a copy that shares the weights, so that concurrent predictions are not affected, and the network as it was
+    trained, not the fused one.
 
     Args:
         network: The network, in evaluation mode.
         config: Its configuration.
-        method: How the saliency is computed.
+        method: Method of computing the saliency.
 
     Raises:
-        UnknownNameError: There is no such method.
+        UnknownNameError: The method does not exist.
         ParameterError: Captum is not installed.
     """
 
     def __init__(self, network: GenreNetwork, config: ModelConfig, *, method: Method = "grad-cam") -> None:
         if method not in get_args(Method):
-            raise unknown_name(method, kind="method of explanation", names=get_args(Method))
+            raise unknown_name(method, kind="explanation method", names=get_args(Method))
         self._captum = _captum()
         tensors = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
         self.network = copy.deepcopy(network, cast(dict[int, Any], tensors))
@@ -124,18 +124,18 @@ class Explainer:
     def explain(
         self, source: AudioSource, *, prediction: Prediction, label: str | None = None, window: int | None = None
     ) -> Explanation:
-        """Explains one window of a song.
+        """Compute the saliency map of one window.
 
         Args:
-            source: The song.
-            prediction: What the classifier said of it.
-            label: The genre to explain; by default the song's.
-            window: The number of the window, from 0, as in ``prediction.windows``; by default the one that gives the
-                label the highest probability.
+            source: The recording.
+            prediction: The classifier's prediction for it.
+            label: The genre; by default the predicted one.
+            window: Index of the window in ``prediction.windows``, from 0; by default the one in which the label has the
+                highest probability.
 
         Raises:
-            UnknownNameError: The model knows no such label.
-            ParameterError: There is no such window, or the network has no maps for ``"grad-cam"``.
+            UnknownNameError: The model does not have the label.
+            ParameterError: The window does not exist, or the network has no feature maps for ``"grad-cam"``.
             AudioFileError, AudioError: As for :meth:`musgenre.models.classifier.GenreClassifier.predict`.
         """
         labels = self.config.labels
@@ -146,11 +146,11 @@ class Explainer:
         shares = prediction.windows.probabilities[:, index]
         number = int(shares.argmax()) if window is None else window
         if not 0 <= number < len(shares):
-            raise ParameterError(f"window must be from 0 to {len(shares) - 1} in this song, not {window!r}.")
+            raise ParameterError(f"window must be from 0 to {len(shares) - 1} for this recording, not {window!r}.")
         with contextlib.closing(iter(AudioWindows(source, self.config.audio))) as windows:
             start, samples = next(islice(windows, number, None))
         with torch.inference_mode(mode=False):
-            saliency, picture = self.saliency(torch.from_numpy(samples), target=index)
+            saliency, spectrogram = self.saliency(torch.from_numpy(samples), target=index)
         bins_hz = self.network.feature.bins_hz()
         return Explanation(
             label=label,
@@ -158,55 +158,56 @@ class Explainer:
             start_seconds=start,
             window_seconds=self.config.audio.window_seconds,
             saliency=saliency.cpu().numpy(),
-            spectrogram=picture.cpu().numpy(),
+            spectrogram=spectrogram.cpu().numpy(),
             method=self.method,
             bins_hz=None if bins_hz is None else bins_hz.double().cpu().numpy(),
         )
 
     def saliency(self, waveform: Tensor, *, target: int) -> tuple[Tensor, Tensor]:
-        """Returns the saliency of one window's picture, and the picture.
+        """Return the saliency of one window, and its spectrogram.
 
         Args:
             waveform: The window.
-            target: The place of the label among the labels.
+            target: Index of the label.
 
         Shape:
             - waveform: ``(samples,)``
             - Output: twice ``(bins, frames)``
 
         Raises:
-            ParameterError: The network has no maps for ``"grad-cam"``.
+            ParameterError: The network has no feature maps for ``"grad-cam"``.
         """
         device = next(self.network.parameters()).device
         with torch.no_grad():
-            picture = self.network.feature(waveform.to(device)[None])
+            feature = self.network.feature(waveform.to(device)[None])
         with torch.enable_grad():
             if self.method == "grad-cam":
-                saliency = self._grad_cam(picture, target=target)
+                saliency = self._grad_cam(feature, target=target)
             else:
-                baseline = noise_picture(self.network.feature, waveform.to(device))
-                saliency = self._integrated_gradients(picture, baseline, target=target)
-        return saliency.detach(), picture[0, 0]
+                baseline = noise_baseline(self.network.feature, waveform.to(device))
+                saliency = self._integrated_gradients(feature, baseline, target=target)
+        return saliency.detach(), feature[0, 0]
 
-    def _grad_cam(self, picture: Tensor, *, target: int) -> Tensor:
-        cam = self._captum.LayerGradCam(self.network.classify, _layer_of_maps(self.network, picture))
-        maps = cam.attribute(picture.clone().requires_grad_(), target=target, relu_attributions=True)
-        size = (picture.shape[-2], picture.shape[-1])
+    def _grad_cam(self, feature: Tensor, *, target: int) -> Tensor:
+        cam = self._captum.LayerGradCam(self.network.classify, _find_map_layer(self.network, feature))
+        maps = cam.attribute(feature.clone().requires_grad_(), target=target, relu_attributions=True)
+        size = (feature.shape[-2], feature.shape[-1])
         return self.network.backbone.upsample_maps(maps, size=size)
 
-    def _integrated_gradients(self, picture: Tensor, baseline: Tensor, *, target: int) -> Tensor:
+    def _integrated_gradients(self, feature: Tensor, baseline: Tensor, *, target: int) -> Tensor:
         attributions: Tensor = self._captum.IntegratedGradients(self.network.classify).attribute(
-            picture, baseline, target=target, n_steps=_STEPS, internal_batch_size=batch_size_for(picture.device)
+            feature, baseline, target=target, n_steps=_STEPS, internal_batch_size=batch_size_for(feature.device)
         )
         return attributions[0].sum(dim=0)
 
 
-def noise_picture(feature: nn.Module, waveform: Tensor) -> Tensor:
-    """Returns what a feature makes of pink noise that is as loud as a window: a neutral sound to compare with.
+def noise_baseline(feature: nn.Module, waveform: Tensor) -> Tensor:
+    """Return the feature of pink noise with the level of a window, as a neutral baseline.
 
-    Noise whose power falls by 3 dB an octave has music's rough balance of low and high, and nothing else of it. Silence
-    would not do: networks that standardise their picture answer to everything on the way from it at once. The picture
-    is the mean over 16 draws of always the same noise.
+    The power of pink noise falls by 3 dB an octave, about the average balance of music, without any other structure.
+    Silence is not suitable: networks that standardise their input react to every cell at once between silence and
+        music.
+    The baseline is the mean of the features of 16 fixed draws.
 
     Args:
         feature: The feature extractor.
@@ -236,16 +237,16 @@ def _captum() -> Any:
     return captum.attr
 
 
-def _layer_of_maps(network: GenreNetwork, picture: Tensor) -> nn.Module:
-    """Returns the module whose maps Grad-CAM weighs: the last stage's that has some, and not too few cells.
+def _find_map_layer(network: GenreNetwork, feature: Tensor) -> nn.Module:
+    """Return the layer whose feature maps Grad-CAM uses: of the last stage that has maps with enough cells.
 
-    A stage's maps are what its last module gives that is not pooling, since pooling only makes them coarser.
+    The maps of a stage are the output of its last layer that is not pooling, since pooling only makes them coarser.
     """
     maps: dict[int, tuple[nn.Module, tuple[int, int]]] = {}
 
     def recorder(number: int) -> Callable[..., None]:
-        def record(*seen: Any) -> None:
-            module, _, output = seen
+        def record(*arguments: Any) -> None:
+            module, _, output = arguments
             if isinstance(output, Tensor) and output.ndim == 4 and not _pools(module):
                 rows, columns = output.shape[-2:]
                 if rows * columns > 1:
@@ -256,16 +257,16 @@ def _layer_of_maps(network: GenreNetwork, picture: Tensor) -> nn.Module:
     stages = network.backbone.stages()
     hooks = [module.register_forward_hook(recorder(number)) for number, module in _modules(stages)]
     with torch.no_grad():
-        network.classify(picture)
+        network.classify(feature)
     for hook in hooks:
         hook.remove()
     found = [maps[number] for number in sorted(maps)]
     fine = [one for one in found if min(one[1]) >= _FEWEST_CELLS]
     layer, cells = (fine or found or [(nn.Identity(), (0, 0))])[-1]
-    if not 0 < max(cells) <= max(picture.shape[-2:]):
+    if not 0 < max(cells) <= max(feature.shape[-2:]):
         raise ParameterError(
-            "'grad-cam' needs a backbone whose stages give maps of (batch, channels, rows, columns), which this one's "
-            "do not: use method='integrated-gradients', which takes any network."
+            "'grad-cam' needs a backbone whose stages return feature maps (batch, channels, rows, columns), "
+            "which this one's do not; use method='integrated-gradients', which supports any network."
         )
     return layer
 

@@ -1,4 +1,4 @@
-"""The whole network: feature, backbone and head in one module, from samples to logits."""
+"""The network: feature, backbone and head in one module, from samples to logits."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class GenreNetwork(nn.Module):
     """Feature, backbone and head.
 
     Args:
-        feature: From samples to a picture.
-        backbone: From the picture to one vector.
-        head: From the vector to one logit a genre.
+        feature: From samples to a spectrogram.
+        backbone: From the spectrogram to an embedding.
+        head: From the embedding to one logit for each genre.
 
     Shape:
         - Input: ``(batch, samples)`` at the feature's ``sample_rate``
-        - Output: logits ``(batch, classes)``; softmax is the caller's, once
+        - Output: logits ``(batch, classes)``, without softmax
     """
 
     def __init__(self, feature: FeatureExtractor, backbone: Backbone, *, head: nn.Module) -> None:
@@ -32,21 +32,21 @@ class GenreNetwork(nn.Module):
 
     @classmethod
     def from_config(cls, config: ModelConfig, *, pretrained: bool = False) -> GenreNetwork:
-        """Builds the network that a configuration describes.
+        """Build the network of a configuration.
 
         Args:
             config: The configuration.
-            pretrained: Whether the backbone's ``weights`` option is followed. A model whose own weights
-                are about to be loaded leaves it out, so that nothing is downloaded.
+            pretrained: Whether to load the backbone's pretrained weights (its ``weights`` option). False if the model's
+                own weights are loaded next, so that nothing is downloaded.
 
         Returns:
             The network, with initial weights.
 
         Raises:
-            UnknownNameError: There is no such feature or backbone.
-            ConfigError: An option is unknown or wrong, or feature and backbone do not fit together.
-            PluginError: A plugin fails to import or breaks its contract.
-            WeightsError: The backbone's weights cannot be had.
+            UnknownNameError: The feature or backbone does not exist.
+            ConfigError: An option is unknown or invalid, or feature and backbone do not fit.
+            PluginError: A plugin cannot be imported or violates its contract.
+            WeightsError: The backbone's weights are not available.
         """
         feature = FEATURES.build(
             config.feature.name, {**config.feature.options, "sample_rate": config.audio.sample_rate}
@@ -61,26 +61,26 @@ class GenreNetwork(nn.Module):
         backbone.expects.check(shape, feature=config.feature.name, backbone=config.backbone.name)
         head = dense_head(backbone.out_features, widths=(*config.hidden, len(config.labels)), dropout=config.dropout)
         network = cls(feature, backbone, head=head)
-        # The layout in which convolutions on a CPU are fastest; it changes no value.
+        # The memory format in which convolutions on a CPU are fastest; values are unchanged.
         return network.to(memory_format=torch.channels_last)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Maps ``(batch, samples)`` to logits ``(batch, classes)``."""
+        """Map ``(batch, samples)`` to logits ``(batch, classes)``."""
         return self.classify(self.feature(waveform))
 
     def classify(self, feature: Tensor) -> Tensor:
-        """Maps ``(batch, channels, bins, frames)`` to logits ``(batch, classes)``."""
+        """Map ``(batch, channels, bins, frames)`` to logits ``(batch, classes)``."""
         logits: Tensor = self.head(self.backbone(feature))
         return logits
 
 
 def dense_head(in_features: int, *, widths: tuple[int, ...], dropout: float) -> nn.Sequential:
-    """Returns dense layers with ReLU between them and dropout before each.
+    """Return dense layers with ReLU between them and dropout before each.
 
     Args:
-        in_features: Length of the backbone's vector.
-        widths: Units of each layer; the last is the number of classes, and has no activation.
-        dropout: Share of units dropped while training, in [0, 1).
+        in_features: Size of the embedding.
+        widths: Units of each layer; the last layer has one unit for each class and no activation.
+        dropout: Dropout probability in training, in [0, 1).
 
     Shape:
         - Input: ``(batch, in_features)``
@@ -97,8 +97,9 @@ def dense_head(in_features: int, *, widths: tuple[int, ...], dropout: float) -> 
     return nn.Sequential(*layers[:-1])
 
 
-def _check_type(made: object, wanted: type, *, what: str) -> None:
-    if not isinstance(made, wanted):
+def _check_type(built: object, expected: type, *, what: str) -> None:
+    if not isinstance(built, expected):
         raise PluginError(
-            f"The {what} gave a {type(made).__name__}: its factory must return a {wanted.__module__}.{wanted.__name__}."
+            f"The factory of {what} returned a {type(built).__name__}; it must return a "
+            f"{expected.__module__}.{expected.__name__}."
         )
