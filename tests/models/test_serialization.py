@@ -22,7 +22,7 @@ from torch import nn
 from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
 from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.core.errors import ConfigError, ParameterError, UnknownNameError, WeightsError
-from musgenre.models import serialization as weights
+from musgenre.models import serialization
 from musgenre.models.classifier import GenreClassifier
 from musgenre.models.network import GenreNetwork
 from musgenre.models.serialization import CONFIG_FILE, WEIGHTS_FILE
@@ -56,7 +56,7 @@ def network() -> GenreNetwork:
 @pytest.fixture
 def model(tmp_path: Path, network: GenreNetwork) -> Path:
     directory = tmp_path / "model"
-    weights.save(directory, config=CONFIG, network=network)
+    serialization.save(directory, config=CONFIG, network=network)
     return directory
 
 
@@ -73,7 +73,7 @@ def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 class TestRoundTrip:
     def test_weights_and_outputs_are_identical(self, model, network):
-        config, loaded = weights.load(model)
+        config, loaded = serialization.load(model)
         waveforms = torch.randn(2, 8000)
         assert config == CONFIG
         assert _equal(loaded, network)
@@ -88,19 +88,19 @@ class TestRoundTrip:
 
     def test_memory_layout_does_not_matter(self, tmp_path):
         channels_last = _network(0).to(memory_format=torch.channels_last)
-        weights.save(tmp_path, config=CONFIG, network=channels_last)
-        assert _equal(weights.load(tmp_path)[1], channels_last)
+        serialization.save(tmp_path, config=CONFIG, network=channels_last)
+        assert _equal(serialization.load(tmp_path)[1], channels_last)
 
     def test_saving_again_replaces(self, model):
         other = _network(1)
-        weights.save(model, config=replace(CONFIG, name="second"), network=other)
-        config, loaded = weights.load(model)
+        serialization.save(model, config=replace(CONFIG, name="second"), network=other)
+        config, loaded = serialization.load(model)
         assert config.name == "second"
         assert _equal(loaded, other)
 
     def test_creates_directories(self, tmp_path, network):
-        weights.save(tmp_path / "a" / "b", config=CONFIG, network=network)
-        assert weights.load(tmp_path / "a" / "b")[0] == CONFIG
+        serialization.save(tmp_path / "a" / "b", config=CONFIG, network=network)
+        assert serialization.load(tmp_path / "a" / "b")[0] == CONFIG
 
     def test_source_of_the_initial_weights_is_not_saved(self, tmp_path, request):
         class Tied(Backbone):
@@ -124,8 +124,8 @@ class TestRoundTrip:
         config = replace(CONFIG, backbone=Component("tied", {"weights": "file.pth"}))
         network = GenreNetwork.from_config(config, pretrained=True)
         assert network.backbone.source == "file.pth"
-        weights.save(tmp_path, config=config, network=network)
-        read, loaded = weights.load(tmp_path)
+        serialization.save(tmp_path, config=config, network=network)
+        read, loaded = serialization.load(tmp_path)
         assert read == replace(config, backbone=Component("tied"))
         assert loaded.backbone.source is None
         assert _equal(loaded, network)
@@ -135,7 +135,7 @@ class TestRoundTrip:
         path = model / WEIGHTS_FILE
         half = {name: t.half() if t.is_floating_point() else t for name, t in load_file(path).items()}
         save_file(half, path)
-        _, loaded = weights.load(model)
+        _, loaded = serialization.load(model)
         assert {p.dtype for p in loaded.parameters()} == {torch.float32}
         assert all(torch.equal(p, half[name].float()) for name, p in loaded.named_parameters())
         torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=1e-3, atol=1e-4)
@@ -147,9 +147,9 @@ class TestFailedSave:
         raise OSError("No space left on device")
 
     def test_failure_of_the_weights_keeps_the_previous_model(self, model, network, monkeypatch):
-        monkeypatch.setattr(weights, "save_file", self._write_partially)
+        monkeypatch.setattr(serialization, "save_file", self._write_partially)
         with pytest.raises(WeightsError, match=r"cannot be written to .*No space left") as caught:
-            weights.save(model, config=replace(CONFIG, name="second"), network=_network(1))
+            serialization.save(model, config=replace(CONFIG, name="second"), network=_network(1))
         assert isinstance(caught.value, OSError)
         self._check_unchanged(model, network)
 
@@ -160,25 +160,25 @@ class TestFailedSave:
 
         monkeypatch.setattr(Path, "write_text", broken)
         with pytest.raises(WeightsError, match="No space left"):
-            weights.save(model, config=replace(CONFIG, name="second"), network=_network(1))
+            serialization.save(model, config=replace(CONFIG, name="second"), network=_network(1))
         self._check_unchanged(model, network)
 
     def test_failure_in_a_new_directory_leaves_no_file(self, tmp_path, network, monkeypatch):
-        monkeypatch.setattr(weights, "save_file", self._write_partially)
+        monkeypatch.setattr(serialization, "save_file", self._write_partially)
         with pytest.raises(WeightsError):
-            weights.save(tmp_path / "new", config=CONFIG, network=network)
+            serialization.save(tmp_path / "new", config=CONFIG, network=network)
         assert list((tmp_path / "new").iterdir()) == []
 
     def _check_unchanged(self, model, network):
         assert sorted(path.name for path in model.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
-        config, loaded = weights.load(model)
+        config, loaded = serialization.load(model)
         assert config == CONFIG
         assert _equal(loaded, network)
 
     def test_directory_is_a_file(self, tmp_path, network):
         (tmp_path / "file").write_text("mine")
         with pytest.raises(WeightsError, match="cannot be written"):
-            weights.save(tmp_path / "file", config=CONFIG, network=network)
+            serialization.save(tmp_path / "file", config=CONFIG, network=network)
         assert (tmp_path / "file").read_text() == "mine"
 
     @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ class TestFailedSave:
     )
     def test_options_without_json_type(self, changes, tmp_path, network):
         with pytest.raises(ConfigError, match="that JSON cannot represent"):
-            weights.save(tmp_path / "new", config=replace(CONFIG, **changes), network=network)
+            serialization.save(tmp_path / "new", config=replace(CONFIG, **changes), network=network)
         assert not (tmp_path / "new").exists()
 
 
@@ -202,7 +202,7 @@ class TestConfigFile:
         with pytest.raises(
             ConfigError, match=r"format 3, of musgenre 9\.1; .* up to 2: .*pip install --upgrade musgenre"
         ):
-            weights.load(model)
+            serialization.load(model)
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -220,12 +220,12 @@ class TestConfigFile:
     def test_not_a_json_object(self, model, text, message):
         (model / CONFIG_FILE).write_text(text)
         with pytest.raises(ConfigError, match=rf"config\.json'.*{message}"):
-            weights.load(model)
+            serialization.load(model)
 
     def test_not_utf8(self, model):
         (model / CONFIG_FILE).write_bytes(b"\xff\xfe{}")
         with pytest.raises(ConfigError, match="is not JSON"):
-            weights.load(model)
+            serialization.load(model)
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -241,23 +241,23 @@ class TestConfigFile:
     def test_message_names_invalid_entries(self, model, change, message):
         _edit(model / CONFIG_FILE, change)
         with pytest.raises(ConfigError, match=message):
-            weights.load(model)
+            serialization.load(model)
 
     def test_only_registered_components_are_built(self, model):
         _edit(model / CONFIG_FILE, lambda pairs: pairs["backbone"].update(name="os:system"))
         with pytest.raises(UnknownNameError, match="os:system"):
-            weights.load(model)
+            serialization.load(model)
 
     def test_missing(self, model):
         (model / CONFIG_FILE).unlink()
         with pytest.raises(WeightsError, match=r"contains no model: config\.json is missing"):
-            weights.load(model)
+            serialization.load(model)
 
     def test_directory_instead_of_a_file(self, model):
         (model / CONFIG_FILE).unlink()
         (model / CONFIG_FILE).mkdir()
         with pytest.raises(WeightsError, match="cannot be read"):
-            weights.load(model)
+            serialization.load(model)
 
 
 class TestWeightsFile:
@@ -267,7 +267,7 @@ class TestWeightsFile:
         with path.open("r+b") as file:
             file.truncate(int(path.stat().st_size * share))
         with pytest.raises(WeightsError, match=r"model\.safetensors' is damaged"):
-            weights.load(model)
+            serialization.load(model)
 
     def test_a_pickle_is_not_executed(self, model, tmp_path):
         class Payload:
@@ -278,13 +278,13 @@ class TestWeightsFile:
             with (model / WEIGHTS_FILE).open("wb") as file:
                 write({"head.1.weight": Payload()}, file)
             with pytest.raises(WeightsError, match="not a safetensors file"):
-                weights.load(model)
+                serialization.load(model)
         assert not (tmp_path / "ran").exists()
 
     def test_missing(self, model):
         (model / WEIGHTS_FILE).unlink()
         with pytest.raises(WeightsError, match=r"contains no weights: model\.safetensors is missing"):
-            weights.load(model)
+            serialization.load(model)
 
     def test_message_names_mismatched_tensors(self, model):
         tensors = load_file(model / WEIGHTS_FILE)
@@ -293,7 +293,7 @@ class TestWeightsFile:
         tensors["head.4.bias"] = torch.zeros(10)
         save_file(tensors, model / WEIGHTS_FILE)
         with pytest.raises(WeightsError) as caught:
-            weights.load(model)
+            serialization.load(model)
         message = str(caught.value)
         assert "missing: head.1.weight;" in message
         assert "unexpected: head.1.wait;" in message
@@ -303,49 +303,50 @@ class TestWeightsFile:
     def test_number_of_labels_does_not_match(self, model):
         _edit(model / CONFIG_FILE, lambda pairs: pairs["labels"].append("polka"))
         with pytest.raises(WeightsError, match=r"wrong shape: head\.4\.bias \(3,\) instead of \(4,\)"):
-            weights.load(model)
+            serialization.load(model)
 
 
 class TestLocate:
     def test_default_is_the_bundled_model(self):
-        assert weights.locate(None) == weights.locate(weights.DEFAULT_MODEL)
-        assert weights.locate(None).is_dir()
+        assert serialization.locate(None) == serialization.locate(serialization.DEFAULT_MODEL)
+        assert serialization.locate(None).is_dir()
 
     @pytest.mark.parametrize("kind", [Path, str])
     def test_directory(self, kind, model):
-        assert weights.locate(kind(model)) == model
+        assert serialization.locate(kind(model)) == model
 
     def test_a_directory_precedes_other_interpretations(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        for name in (weights.DEFAULT_MODEL, "org/name"):
+        for name in (serialization.DEFAULT_MODEL, "org/name"):
             (tmp_path / name).mkdir(parents=True)
-            assert weights.locate(name) == Path(name)
+            assert serialization.locate(name) == Path(name)
 
     @pytest.mark.parametrize(
         "name", ["nonsense", "a/b/c", "./model", "/nowhere/model", "org/na me", "../x", "org/", "ö/x"]
     )
     def test_invalid_names(self, name):
         with pytest.raises(WeightsError, match=r"There is no model .*expected a directory") as caught:
-            weights.locate(name)
-        assert weights.DEFAULT_MODEL in str(caught.value)
+            serialization.locate(name)
+        assert serialization.DEFAULT_MODEL in str(caught.value)
 
 
 class TestBundledNames:
     def test_bundled_models_are_in_the_package(self):
         assert all(
-            directory.is_relative_to(Path(weights.__file__).parents[1]) for directory in weights.BUNDLED.values()
+            directory.is_relative_to(Path(serialization.__file__).parents[1])
+            for directory in serialization.BUNDLED.values()
         )
-        assert weights.BUNDLED["yamnet-gtzan"] == weights.BUNDLED["yamnet-gtzan-v1"]
-        assert weights.DEFAULT_MODEL in weights.BUNDLED
+        assert serialization.BUNDLED["yamnet-gtzan"] == serialization.BUNDLED["yamnet-gtzan-v1"]
+        assert serialization.DEFAULT_MODEL in serialization.BUNDLED
 
     def test_alias(self, model, monkeypatch):
-        monkeypatch.setattr(weights, "BUNDLED", {"tiny-v2": model, "tiny": model})
-        assert weights.locate("tiny") == weights.locate("tiny-v2") == model
+        monkeypatch.setattr(serialization, "BUNDLED", {"tiny-v2": model, "tiny": model})
+        assert serialization.locate("tiny") == serialization.locate("tiny-v2") == model
 
 
 @pytest.fixture
 def named_backbone() -> Iterator[type[Backbone]]:
-    """Registers a backbone with named weights: ``"somewhere"`` is all twos, a path is filled with its length."""
+    """Registers a backbone with named weights: ``"somewhere"`` fills the layer with 2, a path with its length."""
 
     class Named(Backbone):
         named_weights = ("somewhere",)
@@ -380,7 +381,7 @@ class TestHeadOnly:
 
     @pytest.fixture
     def head(self, built, tmp_path):
-        weights.save(tmp_path / "head", config=self.config, network=built, head_only=True)
+        serialization.save(tmp_path / "head", config=self.config, network=built, head_only=True)
         return tmp_path / "head"
 
     def test_contains_all_weights_except_the_backbones(self, head, built):
@@ -389,7 +390,7 @@ class TestHeadOnly:
         assert json.loads((head / CONFIG_FILE).read_text())["backbone"]["options"] == {"weights": "somewhere"}
 
     def test_backbone_is_loaded_from_its_source(self, head, built):
-        config, loaded = weights.load(head)
+        config, loaded = serialization.load(head)
         assert config == self.config
         assert loaded.backbone.source == "somewhere"
         head_of = {name: t for name, t in built.state_dict().items() if name.startswith("head.")}
@@ -397,7 +398,7 @@ class TestHeadOnly:
         assert torch.equal(loaded.backbone.layer.weight, built.backbone.layer.weight)
 
     def test_backbone_is_loaded_from_a_given_file(self, head):
-        config, loaded = weights.load(head, backbone_weights=Path("abc"))
+        config, loaded = serialization.load(head, backbone_weights=Path("abc"))
         assert loaded.backbone.source == "abc"
         assert (loaded.backbone.layer.weight == 3).all()
         assert config == self.config
@@ -405,12 +406,12 @@ class TestHeadOnly:
         assert classifier.network.backbone.source == "abcd"
 
     def test_saved_again_with_the_backbone(self, head, tmp_path):
-        config, loaded = weights.load(head)
-        weights.save(tmp_path / "whole", config=config, network=loaded)
-        read, whole = weights.load(tmp_path / "whole")
+        config, loaded = serialization.load(head)
+        serialization.save(tmp_path / "complete", config=config, network=loaded)
+        read, complete = serialization.load(tmp_path / "complete")
         assert read.backbone.options == {}
-        assert whole.backbone.source is None
-        assert _equal(whole, loaded)
+        assert complete.backbone.source is None
+        assert _equal(complete, loaded)
 
     @pytest.mark.parametrize("source", ["/etc/passwd", "../../x.h5", "imagenet", "", 0, True, ["somewhere"], {"a": 1}])
     def test_unknown_sources_are_refused(self, head, source):
@@ -418,24 +419,24 @@ class TestHeadOnly:
         with pytest.raises(
             ConfigError, match=r"not a name of weights of the backbone 'named-net'\. Available: 'somewhere'"
         ):
-            weights.load(head)
+            serialization.load(head)
         with pytest.raises(ConfigError, match="not a name"):
-            weights.load(head, backbone_weights="mine.h5")
+            serialization.load(head, backbone_weights="mine.h5")
 
     def test_a_backbone_without_named_weights(self, model):
         _edit(model / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].update(weights="audioset"))
         with pytest.raises(ConfigError, match=r"'vgg16-slim'\. Available: none"):
-            weights.load(model)
+            serialization.load(model)
 
     def test_backbone_weights_of_a_complete_model(self, model):
         with pytest.raises(ParameterError, match="leave backbone_weights out"):
-            weights.load(model, backbone_weights="mine.h5")
+            serialization.load(model, backbone_weights="mine.h5")
 
     @pytest.mark.parametrize("options", [{}, {"weights": None}, {"weights": "my/own.pth"}])
     def test_unnamed_weights_cannot_be_left_out(self, options, built, tmp_path):
         config = replace(self.config, backbone=Component("named-net", options))
         with pytest.raises(ConfigError, match="must name them"):
-            weights.save(tmp_path / "new", config=config, network=built, head_only=True)
+            serialization.save(tmp_path / "new", config=config, network=built, head_only=True)
         assert not (tmp_path / "new").exists()
 
     def test_message_names_mismatched_tensors(self, head):
@@ -444,22 +445,22 @@ class TestHeadOnly:
         del tensors["head.1.bias"]
         save_file(tensors, head / WEIGHTS_FILE)
         with pytest.raises(WeightsError, match=r"missing: head\.1\.bias; unexpected: backbone\.layer\.weight"):
-            weights.load(head)
+            serialization.load(head)
 
     def test_missing_backbone_weights_are_refused(self, head):
         _edit(head / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].clear())
         with pytest.raises(WeightsError, match=r"missing: backbone\.layer\.bias"):
-            weights.load(head)
+            serialization.load(head)
 
 
 _SCRIPT = """
 import json, sys, time
-from musgenre.models import serialization as weights
+from musgenre.models import serialization
 from musgenre.core.errors import WeightsError
 for arguments in json.loads(sys.argv[1]):
     start = time.perf_counter()
     try:
-        result = {"directory": str(weights.locate(**arguments))}
+        result = {"directory": str(serialization.locate(**arguments))}
     except WeightsError as error:
         result = {"error": str(error), "cause": type(error.__cause__).__name__}
     print(json.dumps({**result, "seconds": time.perf_counter() - start}))
@@ -541,7 +542,7 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 def hub(tmp_path_factory: pytest.TempPathFactory, network: GenreNetwork) -> Iterator[tuple[str, list[str]]]:
     """The URL of a local Hub, and the list of the paths that it received."""
     model = tmp_path_factory.mktemp("hub")
-    weights.save(model, config=CONFIG, network=network)
+    serialization.save(model, config=CONFIG, network=network)
     files = {name: (model / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)}
     requested: list[str] = []
     handler = type(
@@ -576,7 +577,7 @@ class TestHub:
     def test_download(self, results, hub, network):
         directory = Path(results["download"]["directory"])
         assert sorted(path.name for path in directory.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
-        config, loaded = weights.load(directory)
+        config, loaded = serialization.load(directory)
         assert config == CONFIG
         assert _equal(loaded, network)
         assert any(path.endswith("/org/model/revision/v1") for path in hub[1])
