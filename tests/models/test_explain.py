@@ -246,7 +246,7 @@ def test_upsampled_map_cells_cover_their_receptive_field(name):
     feature_map = maps[-1]
     for patch, row, column in [(0, 1, 1), (len(feature_map) - 1, feature_map.shape[2] - 2, feature_map.shape[3] - 2)]:
         (gradient,) = torch.autograd.grad(feature_map[patch, :, row, column].sum(), spectrogram, retain_graph=True)
-        # Normalising the input gives every cell small gradients for the whole input.
+        # Normalising the input gives every cell small gradients for the entire input.
         field = gradient[0, 0].abs() * (gradient[0, 0].abs() > 0.1 * gradient.abs().max())
         cell = torch.zeros(len(feature_map), 1, *feature_map.shape[2:])
         cell[patch, 0, row, column] = 1

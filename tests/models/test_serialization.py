@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import hashlib
-import http.server
 import json
 import os
 import pickle
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,14 +142,14 @@ class TestFailedSave:
         Path(path).write_bytes(b"partial")
         raise OSError("No space left on device")
 
-    def test_failure_of_the_weights_keeps_the_previous_model(self, model, network, monkeypatch):
+    def test_failure_of_the_weights_preserves_the_previous_model(self, model, network, monkeypatch):
         monkeypatch.setattr(serialization, "save_file", self._write_partially)
         with pytest.raises(WeightsError, match=r"cannot be written to .*No space left") as caught:
             serialization.save(model, config=replace(CONFIG, name="second"), network=_network(1))
         assert isinstance(caught.value, OSError)
         self._check_unchanged(model, network)
 
-    def test_failure_of_the_configuration_keeps_the_previous_model(self, model, network, monkeypatch):
+    def test_failure_of_the_configuration_preserves_the_previous_model(self, model, network, monkeypatch):
         def broken(path, *_, **__):
             path.write_bytes(b"{")
             raise OSError("No space left on device")
@@ -414,7 +410,7 @@ class TestHeadOnly:
         assert _equal(complete, loaded)
 
     @pytest.mark.parametrize("source", ["/etc/passwd", "../../x.h5", "imagenet", "", 0, True, ["somewhere"], {"a": 1}])
-    def test_unknown_sources_are_refused(self, head, source):
+    def test_unknown_sources_raise(self, head, source):
         _edit(head / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].update(weights=source))
         with pytest.raises(
             ConfigError, match=r"not a name of weights of the backbone 'named-net'\. Available: 'somewhere'"
@@ -447,7 +443,7 @@ class TestHeadOnly:
         with pytest.raises(WeightsError, match=r"missing: head\.1\.bias; unexpected: backbone\.layer\.weight"):
             serialization.load(head)
 
-    def test_missing_backbone_weights_are_refused(self, head):
+    def test_missing_backbone_weights_raise(self, head):
         _edit(head / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].clear())
         with pytest.raises(WeightsError, match=r"missing: backbone\.layer\.bias"):
             serialization.load(head)
@@ -467,100 +463,21 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
-def _query_hub(endpoint: str, home: Path, *queries: dict[str, Any]) -> list[dict[str, Any]]:
-    """Calls locate() in a subprocess, because the Hub's client reads its settings on import."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
-    limits = {"HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_ETAG_TIMEOUT": "2"}
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, json.dumps(queries)],
-        env={**inherited, **own, **limits},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+@pytest.fixture(scope="module")
+def query_hub(run_hub_client: Callable[..., list[dict[str, Any]]]) -> Callable[..., list[dict[str, Any]]]:
+    """Calls ``locate()`` with short timeouts."""
+    return partial(run_hub_client, _SCRIPT, HF_HUB_DOWNLOAD_TIMEOUT="2", HF_HUB_ETAG_TIMEOUT="2")
 
 
-class _Hub(http.server.BaseHTTPRequestHandler):
-    """Implements the download protocol of the Hub for one model, ``org/model``, with one tag, ``v1``."""
-
-    protocol_version = "HTTP/1.1"
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    files: dict[str, bytes]
-    requested: list[str]
-
-    def do_GET(self) -> None:
-        self.requested.append(self.path)
-        api, _, name = self.path.rpartition("/")
-        if self.path.startswith("/api/models/org/"):
-            known = self.path.startswith(("/api/models/org/model/", "/api/models/org/broken/"))
-            if not known:
-                self._send(404, headers={"X-Error-Code": "RepoNotFound"})
-            elif "/tree/" in self.path:
-                listed = [
-                    {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-                    for path, data in self.files.items()
-                ]
-                self._send(200, json.dumps(listed).encode())
-            elif name in ("v1", self.commit):
-                siblings = [{"rfilename": path} for path in self.files]
-                self._send(200, json.dumps({"id": "org/model", "sha": self.commit, "siblings": siblings}).encode())
-            else:
-                self._send(404, headers={"X-Error-Code": "RevisionNotFound"})
-        elif api in (f"/org/model/resolve/{self.commit}", f"/org/broken/resolve/{self.commit}") and name in self.files:
-            data = self.files[name]
-            marks = {"X-Repo-Commit": self.commit, "ETag": f'"{hashlib.sha1(data).hexdigest()}"'}
-            self._send(200, data, headers=marks, broken="broken" in api)
-        else:
-            self._send(404)
-
-    do_HEAD = do_GET
-
-    def _send(
-        self, code: int, data: bytes = b"", *, headers: dict[str, str] | None = None, broken: bool = False
-    ) -> None:
-        self.send_response(code)
-        for key, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        self.wfile.write(data[: len(data) // 2] if broken else data)
-        if broken:
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="class")
-def hub(tmp_path_factory: pytest.TempPathFactory, network: GenreNetwork) -> Iterator[tuple[str, list[str]]]:
-    """The URL of a local Hub, and the list of the paths that it received."""
+@pytest.fixture(scope="module")
+def results(hub, query_hub, network, tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """The results of all queries, run in one process, because importing takes seconds."""
     model = tmp_path_factory.mktemp("hub")
     serialization.save(model, config=CONFIG, network=network)
     files = {name: (model / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)}
-    requested: list[str] = []
-    handler = type(
-        "Hub", (_Hub,), {"files": {**files, "README.md": b"# Model", "evil.bin": b"pickle"}, "requested": requested}
-    )
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", requested
-        server.shutdown()
-
-
-@pytest.fixture(scope="class")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="class")
-def results(hub: tuple[str, list[str]], home: Path) -> dict[str, dict[str, Any]]:
+    files.update({"README.md": b"# Model", "evil.bin": b"pickle"})
+    hub.repositories.update({"org/model": files, "org/broken": files})
+    hub.broken.add("org/broken")
     queries = {
         "before": {"source": "org/model", "revision": "v1", "local_files_only": True},
         "download": {"source": "org/model", "revision": "v1"},
@@ -569,7 +486,7 @@ def results(hub: tuple[str, list[str]], home: Path) -> dict[str, dict[str, Any]]
         "other model": {"source": "org/nothing"},
         "broken": {"source": "org/broken", "revision": "v1"},
     }
-    return dict(zip(queries, _query_hub(hub[0], home, *queries.values()), strict=True))
+    return dict(zip(queries, query_hub(*queries.values(), endpoint=hub.address), strict=True))
 
 
 @pytest.mark.slow
@@ -580,8 +497,8 @@ class TestHub:
         config, loaded = serialization.load(directory)
         assert config == CONFIG
         assert _equal(loaded, network)
-        assert any(path.endswith("/org/model/revision/v1") for path in hub[1])
-        assert not any("README" in path or "evil" in path for path in hub[1])
+        assert any(path.endswith("/org/model/revision/v1") for path in hub.requested)
+        assert not any("README" in path or "evil" in path for path in hub.requested)
 
     def test_local_files_only(self, results):
         assert "'org/model' (revision v1) could not be downloaded" in results["before"]["error"]
@@ -599,13 +516,12 @@ class TestHub:
         assert "'org/broken' (revision v1) could not be downloaded" in results["broken"]["error"]
         assert "Check the name, the revision and the network" in results["broken"]["error"]
 
-    def test_unreachable(self, results, home):
+    def test_unreachable(self, results, query_hub):
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
             endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
-            unknown, cached = _query_hub(
-                endpoint, home, {"source": "org/other"}, {"source": "org/model", "revision": "v1"}
-            )
+            queries = {"source": "org/other"}, {"source": "org/model", "revision": "v1"}
+            unknown, cached = query_hub(*queries, endpoint=endpoint)
         assert "'org/other' (revision main) could not be downloaded" in unknown["error"]
         assert unknown["seconds"] < 15
         assert cached["directory"] == results["download"]["directory"]
