@@ -53,7 +53,7 @@ def test_each_track_is_written_once_despite_two_kills(tmp_path, tiny_model, make
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         with output.open("ab") as file:  # simulates a kill within a line
-            file.write(b'{"path": "half of a li')
+            file.write(b'{"path": "incomplete li')
     done = len(output.read_bytes().splitlines()) - 1
     process = start(tmp_path / "music", "--output", output, "--resume", "--model", tiny_model)
     memory = []
@@ -76,13 +76,13 @@ def test_each_track_is_written_once_despite_two_kills(tmp_path, tiny_model, make
 
 def test_memory_does_not_grow(tmp_path, make, make_songs):
     songs = make_songs(tmp_path, 60, broken_every=10)
-    classifier, process, seen = make(), psutil.Process(), []
+    classifier, process, sizes = make(), psutil.Process(), []
     for number, _ in enumerate(
         classifier.predict_iter((songs * (SONGS // 60 + 1))[:SONGS], on_error="return"), start=1
     ):
         if number in (100, SONGS):
-            seen.append(process.memory_info().rss)
-    assert seen[-1] <= 1.05 * seen[0]
+            sizes.append(process.memory_info().rss)
+    assert sizes[-1] <= 1.05 * sizes[0]
 
 
 class TestPredictIter:
@@ -99,11 +99,11 @@ class TestPredictIter:
                 assert one.probabilities == other.probabilities
 
     def test_consumes_few_paths_ahead(self, tmp_path, make, make_songs):
-        songs, taken = make_songs(tmp_path, 40, broken_every=40), []
-        predictions = make().predict_iter((taken.append(song) or song for song in songs), on_error="return")
-        assert taken == []
+        songs, consumed = make_songs(tmp_path, 40, broken_every=40), []
+        predictions = make().predict_iter((consumed.append(song) or song for song in songs), on_error="return")
+        assert consumed == []
         next(predictions)
-        assert len(taken) <= 8
+        assert len(consumed) <= 8
         predictions.close()
 
     def test_the_first_error_is_raised_by_default(self, tmp_path, make, make_songs):
@@ -183,12 +183,12 @@ class TestResultsFile:
 
     def test_file_name_that_is_not_utf8(self, tmp_path, make, make_songs):
         song = make_songs(tmp_path, 1, broken_every=9)[0]
-        odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
-        os.replace(song, odd)
+        path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+        os.replace(song, path)
         with open_results(tmp_path / "a.jsonl", labels=self.LABELS, resume=False) as written:
-            written.add(make().predict(odd))
+            written.add(make().predict(path))
         with open_results(tmp_path / "a.jsonl", labels=self.LABELS, resume=True) as written:
-            assert written.done == {odd}
+            assert written.done == {path}
 
 
 def test_musgenre_error_has_a_path():
@@ -205,7 +205,7 @@ class TestCommand:
     def test_a_directory_is_expanded_to_its_audio_files(self, tmp_path, tiny_model, make_songs):
         songs = make_songs(tmp_path / "music", 3, broken_every=9)
         for name in ("._0.wav", "cover.jpg", "notes.txt"):
-            (tmp_path / "music" / name).write_text("no music")
+            (tmp_path / "music" / name).write_text("not audio")
         done = self.run(tmp_path / "music", songs[0], "--json", "--model", tiny_model)
         assert done.exit_code == 0
         assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == list(map(str, songs))
