@@ -107,7 +107,7 @@ class TestUnpack:
             (tmp_path / "damaged.tar.gz").write_bytes(content)
             with pytest.raises(DatasetError, match=r"cannot be unpacked|refused"):
                 gtzan_archive.unpack(tmp_path / "damaged.tar.gz", tmp_path / "genres", max_bytes=LARGE_LIMIT)
-            assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.tar.gz", "complete.tar.gz"]
+            assert sorted(path.name for path in tmp_path.iterdir()) == ["complete.tar.gz", "damaged.tar.gz"]
 
     def test_files_of_a_killed_process_are_removed(self, tmp_path):
         (tmp_path / ".genres.abc.partial" / "genres").mkdir(parents=True)

@@ -62,9 +62,9 @@ def test_each_track_is_written_once_despite_two_kills(tmp_path, tiny_model, make
         memory.append(psutil.Process(process.pid).memory_info().rss if process.poll() is None else None)
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 2, stderr
-    found = rows(output)
-    assert Counter(row["path"] for row in found) == Counter(map(str, songs))
-    failed = [row for row in found if "error" in row]
+    results = rows(output)
+    assert Counter(row["path"] for row in results) == Counter(map(str, songs))
+    failed = [row for row in results if "error" in row]
     assert len(failed) == 100
     assert all(set(row) == {"path", "error", "message"} and row["message"] for row in failed)
     assert f"{SONGS} songs, {SONGS - 100} predicted, 100 failed" in stderr
@@ -89,14 +89,14 @@ class TestPredictIter:
     def test_equals_predict(self, tmp_path, make, make_songs):
         songs, classifier = make_songs(tmp_path, 12, broken_every=4), make()
         expected = classifier.predict(songs, on_error="return")
-        found = list(classifier.predict_iter(iter(songs), on_error="return"))
-        assert [type(result) for result in found] == [type(result) for result in expected]
-        assert [result.path for result in found] == [str(song) for song in songs]
-        for one, other in zip(found, expected, strict=True):
-            if isinstance(one, MusgenreError):
-                assert str(one) == str(other)
+        results = list(classifier.predict_iter(iter(songs), on_error="return"))
+        assert [type(result) for result in results] == [type(result) for result in expected]
+        assert [result.path for result in results] == [str(song) for song in songs]
+        for result, reference in zip(results, expected, strict=True):
+            if isinstance(result, MusgenreError):
+                assert str(result) == str(reference)
             else:
-                assert one.probabilities == other.probabilities
+                assert result.probabilities == reference.probabilities
 
     def test_consumes_few_paths_ahead(self, tmp_path, make, make_songs):
         songs, consumed = make_songs(tmp_path, 40, broken_every=40), []
@@ -108,9 +108,9 @@ class TestPredictIter:
 
     def test_the_first_error_is_raised_by_default(self, tmp_path, make, make_songs):
         songs = make_songs(tmp_path, 6, broken_every=6)
-        found = []
+        results = []
         with pytest.raises(AudioFileError) as caught:
-            found.extend(make().predict_iter(songs))
+            results.extend(make().predict_iter(songs))
         assert caught.value.path == str(songs[3])
 
     @pytest.mark.parametrize(

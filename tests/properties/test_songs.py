@@ -50,9 +50,9 @@ class TestPredictions:
             classifier.predict([(song, RATE) for song in several]),
             list(classifier.predict_iter((song, RATE) for song in several)),
         ):
-            assert [result.duration_seconds for result in results] == [one.duration_seconds for one in expected]
-            for one, result in zip(expected, results, strict=True):
-                np.testing.assert_allclose(one.windows.probabilities, result.windows.probabilities, atol=1e-4)
+            assert [result.duration_seconds for result in results] == [single.duration_seconds for one in expected]
+            for single, result in zip(expected, results, strict=True):
+                np.testing.assert_allclose(single.windows.probabilities, result.windows.probabilities, atol=1e-4)
 
     @SETTINGS
     @given(song=songs(), channels=st.integers(2, 6))
@@ -103,11 +103,11 @@ class TestAudio:
         spec = AudioSpec(1_000, window_seconds=window / 1_000, hop_seconds=max(1, int(hop_share * window)) / 1_000)
         song = np.arange(samples, dtype=np.float32) / samples
         covered = np.zeros(samples, bool)
-        for start_seconds, samples_of_window in AudioWindows((song, 1_000), spec):
+        for start_seconds, window_samples in AudioWindows((song, 1_000), spec):
             start = round(start_seconds * 1_000)
-            assert samples_of_window.shape == (window,)
+            assert window_samples.shape == (window,)
             expected = song[start : start + window] if samples >= window else np.resize(song, window)
-            np.testing.assert_array_equal(samples_of_window, expected)
+            np.testing.assert_array_equal(window_samples, expected)
             covered[start : start + window] = True
         assert covered.all()
 

@@ -270,8 +270,8 @@ def test_other_precisions_are_converted(model: Path, kind: torch.dtype) -> None:
     save_file(
         {name: t.to(kind) if t.is_floating_point() else t for name, t in tensors.items()}, model / "model.safetensors"
     )
-    found = GenreClassifier.from_pretrained(model, device="cpu").predict(NOISE).probabilities
-    assert found == pytest.approx(expected, abs=0.02)
+    converted = GenreClassifier.from_pretrained(model, device="cpu").predict(NOISE).probabilities
+    assert converted == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize(

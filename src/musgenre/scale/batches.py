@@ -38,7 +38,7 @@ def predict_batch(
         batch: Columns of a dict or a pandas ``DataFrame``: ``path``, paths or URIs of files; or ``bytes``, the content
             of files; or ``samples``, mono float32 at the model's rate. ``id`` identifies the recordings, and defaults
             to ``path``.
-        classifier: The classifier; ``None`` loads the one in the package, at each call.
+        classifier: The classifier; ``None`` loads the bundled classifier at each call.
         embedding: Whether to return the mean of the backbone's outputs.
         windows: Whether to return the probabilities of each window.
         batch_size: Windows in a batch, of any recordings; by default 10 on a CPU, 64 on a GPU.
