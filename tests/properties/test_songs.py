@@ -50,7 +50,7 @@ class TestPredictions:
             classifier.predict([(song, RATE) for song in several]),
             list(classifier.predict_iter((song, RATE) for song in several)),
         ):
-            assert [result.duration_seconds for result in results] == [single.duration_seconds for one in expected]
+            assert [result.duration_seconds for result in results] == [single.duration_seconds for single in expected]
             for single, result in zip(expected, results, strict=True):
                 np.testing.assert_allclose(single.windows.probabilities, result.windows.probabilities, atol=1e-4)
 
