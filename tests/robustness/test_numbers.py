@@ -52,7 +52,10 @@ def test_check_versions_compares_with_its_own_output(tmp_path: Path) -> None:
     subprocess.run([*command, "write", path], check=True, timeout=300)
     figures = json.loads(path.read_text())
     assert figures["versions"]["torch"] == torch.__version__.partition("+")[0]
-    for change, code, message in ((0.0, 0, "at most 0 apart"), (0.0011, 1, "at most 0.0011 apart")):
+    for change, code, message in (
+        (0.0, 0, "maximum difference of the probabilities 0\n"),
+        (0.0011, 1, "maximum difference of the probabilities 0.0011\n"),
+    ):
         figures["probabilities"]["noise"][0] += change
         path.write_text(json.dumps(figures))
         completed = subprocess.run(
