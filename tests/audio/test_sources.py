@@ -38,7 +38,7 @@ def test_integers_are_scaled_by_their_full_scale(dtype: str, scale: int, zero: i
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", ">f4", "float64"])
-def test_floats_keep_their_value(dtype: str) -> None:
+def test_floats_are_not_scaled(dtype: str) -> None:
     floats = SECOND.astype(dtype)
     np.testing.assert_array_equal(load((floats, RATE), sample_rate=RATE), floats.astype(np.float32))
 
@@ -54,7 +54,7 @@ def test_floats_keep_their_value(dtype: str) -> None:
         np.stack([SECOND * 2, SECOND * 0], axis=1).T,
     ],
 )
-def test_what_counts_as_a_waveform(waveform: object) -> None:
+def test_accepted_types_of_waveforms(waveform: object) -> None:
     np.testing.assert_array_equal(load((waveform, float(RATE)), sample_rate=RATE), SECOND)
 
 
@@ -65,14 +65,14 @@ def test_blocks_do_not_share_the_memory_of_the_source() -> None:
         assert (source == SECOND).all()
 
 
-def test_a_waveform_has_a_duration_and_windows() -> None:
+def test_duration_and_windows_of_a_waveform() -> None:
     assert duration_seconds((SECOND, RATE)) == 1.0
     window = read_window((SECOND, RATE), start_seconds=0.5, seconds=0.1, sample_rate=RATE)
     np.testing.assert_array_equal(window, SECOND[11_025:13_230])
 
 
 @pytest.mark.parametrize("rate", [0, -1, 99, 2**31 - 1, 10**400, float("nan"), float("inf"), 22_050.5, True, "x", None])
-def test_a_waveform_needs_a_sensible_rate(rate: object) -> None:
+def test_invalid_sample_rate_of_a_waveform(rate: object) -> None:
     with pytest.raises(AudioError, match=r"a sample rate of .*; expected a whole number of hertz"):
         load((SECOND, rate), sample_rate=RATE)  # type: ignore[arg-type]
 
@@ -94,13 +94,13 @@ def test_a_waveform_needs_a_sensible_rate(rate: object) -> None:
         (np.zeros(2_204), r"lasts 0.100 s; at least 0.1 s"),
     ],
 )
-def test_samples_that_cannot_be_used(waveform: object, message: str) -> None:
+def test_invalid_samples(waveform: object, message: str) -> None:
     with pytest.raises(AudioError, match=message) as caught:
         load((waveform, RATE), sample_rate=RATE)
     assert not isinstance(caught.value, AudioFileError)
 
 
-def test_a_tenth_of_a_second_is_enough() -> None:
+def test_shortest_accepted_duration() -> None:
     assert load((np.zeros(2_205), RATE), sample_rate=RATE).size == 2_205
 
 
@@ -127,12 +127,12 @@ def test_samples_of_a_file_must_be_finite(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", [None, 3, [1.0, 2.0], np.zeros(RATE), io.StringIO("text"), torch.zeros(RATE)])
-def test_what_is_no_source(source: object) -> None:
+def test_unsupported_types_of_sources(source: object) -> None:
     with pytest.raises(AudioError, match=r"Audio cannot be read from an object of type \w+; give a path"):
         load(source, sample_rate=RATE)  # type: ignore[arg-type]
 
 
-def test_a_tuple_has_two_parts() -> None:
+def test_tuple_of_the_wrong_length() -> None:
     with pytest.raises(AudioError, match="got a tuple of 3"):
         load((SECOND, RATE, 1), sample_rate=RATE)  # type: ignore[arg-type]
 
@@ -141,9 +141,9 @@ def test_a_tuple_has_two_parts() -> None:
 
 
 @pytest.mark.parametrize("kind", ["WAV", "AU", "FLAC", "OGG", "MP3"])
-def test_a_file_object_is_read_from_where_it_stands_and_left_there(song: Song, kind: str) -> None:
+def test_file_objects_are_read_from_their_position_which_is_restored(song: Song, kind: str) -> None:
     data = song(kind).read_bytes()
-    file = io.BytesIO(b"something before" + data)
+    file = io.BytesIO(b"16 bytes of data" + data)
     file.seek(16)
     np.testing.assert_array_equal(load(file, sample_rate=RATE), load(song(kind), sample_rate=RATE))
     assert file.tell() == 16
@@ -151,24 +151,24 @@ def test_a_file_object_is_read_from_where_it_stands_and_left_there(song: Song, k
 
 
 @pytest.mark.parametrize("kind", ["WAV", "AU", "FLAC", "OGG", "MP3"])
-def test_an_unbuffered_file_that_gives_a_few_bytes_at_a_time(song: Song, kind: str) -> None:
-    class Slow(io.BytesIO):
+def test_file_objects_with_short_reads(song: Song, kind: str) -> None:
+    class ShortReads(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             return super().read(min(size or 0, 1_000) if size != -1 else -1)
 
     np.testing.assert_array_equal(
-        load(Slow(song(kind).read_bytes()), sample_rate=RATE), load(song(kind), sample_rate=RATE)
+        load(ShortReads(song(kind).read_bytes()), sample_rate=RATE), load(song(kind), sample_rate=RATE)
     )
 
 
-def test_a_file_object_at_its_end() -> None:
+def test_file_object_at_its_end() -> None:
     file = io.BytesIO(bytes(encoded("WAV")))
     file.seek(0, io.SEEK_END)
     with pytest.raises(AudioFileError, match="<BytesIO>: the file is empty"):
         load(file, sample_rate=RATE)
 
 
-def test_a_closed_file_and_a_pipe() -> None:
+def test_closed_file_and_pipe() -> None:
     file = io.BytesIO(bytes(encoded("WAV")))
     file.close()
     reading, writing = os.pipe()
@@ -180,7 +180,7 @@ def test_a_closed_file_and_a_pipe() -> None:
 
 
 class Failing(io.BytesIO):
-    """Raises what it is told to once reading has come to a position."""
+    """Raises ``error`` when data is read from position ``after`` or later."""
 
     error: BaseException
     after: int
@@ -192,15 +192,15 @@ class Failing(io.BytesIO):
 
 
 @pytest.mark.parametrize("after", [0, 60_000])
-def test_an_error_of_the_file_object_comes_through(after: int) -> None:
+def test_errors_of_a_file_object_are_chained(after: int) -> None:
     file = Failing(bytes(encoded("WAV")))
-    file.error, file.after = ConnectionError("line is down"), after
-    with pytest.raises(AudioFileError, match="line is down") as caught:
+    file.error, file.after = ConnectionError("connection lost"), after
+    with pytest.raises(AudioFileError, match="connection lost") as caught:
         load(file, sample_rate=RATE)
     assert caught.value.__cause__ is file.error
 
 
-def test_an_interrupt_passes() -> None:
+def test_keyboard_interrupt_is_raised() -> None:
     file = Failing(bytes(encoded("WAV")))
     file.error, file.after = KeyboardInterrupt(), 60_000
     with pytest.raises(KeyboardInterrupt):
@@ -210,10 +210,10 @@ def test_an_interrupt_passes() -> None:
 # Paths and headers
 
 
-def test_paths_that_are_no_audio_file(tmp_path: Path) -> None:
+def test_paths_without_audio(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
     for suffix in ("mp3", "wav", "au", "raw", "gsm"):
-        (tmp_path / f"text.{suffix}").write_text("This is no music, whatever its name says.\n" * 100)
+        (tmp_path / f"text.{suffix}").write_text("This is not audio.\n" * 200)
     for path, message in {
         tmp_path / "missing.wav": "there is no such file",
         tmp_path: "is a directory; give the path of one audio file",
@@ -231,13 +231,13 @@ def test_paths_that_are_no_audio_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
-def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_named_pipe_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     with pytest.raises(AudioFileError, match="is a pipe or a device"):
         load(tmp_path / "pipe.wav", sample_rate=RATE)
 
 
-def test_a_null_character_in_a_path() -> None:
+def test_null_character_in_a_path() -> None:
     with pytest.raises(AudioFileError, match="cannot be opened"):
         load("a\0b.wav", sample_rate=RATE)
 
@@ -255,13 +255,13 @@ def test_a_null_character_in_a_path() -> None:
         ("AU", 20, ">I", 0, "Channel count is zero"),
     ],
 )
-def test_a_header_without_sense(kind: str, offset: int, layout: str, value: int, message: str) -> None:
+def test_invalid_values_in_a_header(kind: str, offset: int, layout: str, value: int, message: str) -> None:
     data = encoded(kind)
     struct.pack_into(layout, data, offset, value)
     with pytest.raises(AudioFileError, match=message):
         load(io.BytesIO(bytes(data)), sample_rate=RATE)
 
 
-def test_very_many_channels(tmp_path: Path) -> None:
+def test_many_channels(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "wide.wav", np.full((4_410, 255), 0.25), RATE)
     np.testing.assert_allclose(load(tmp_path / "wide.wav", sample_rate=RATE), 0.25, atol=1e-4)

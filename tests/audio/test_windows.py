@@ -20,7 +20,7 @@ from musgenre.core.errors import AudioError, ParameterError
 
 Song = Callable[..., Path]
 
-EVERY_KIND = [
+FORMATS = [
     ("WAV", {}),
     ("WAV", {"subtype": "PCM_U8"}),
     ("WAV", {"subtype": "PCM_24"}),
@@ -37,12 +37,12 @@ EVERY_KIND = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "options"), EVERY_KIND)
+@pytest.mark.parametrize(("kind", "options"), FORMATS)
 @pytest.mark.parametrize("rate", [44_100, 22_050])
 def test_load_is_the_mean_over_channels_resampled_by_soxr(song: Song, kind: str, options: dict, rate: int) -> None:
     path = song(kind, **options)
-    whole, file_rate = soundfile.read(path, dtype="float32")
-    expected = soxr.resample(whole.mean(axis=1), file_rate, rate)
+    samples, file_rate = soundfile.read(path, dtype="float32")
+    expected = soxr.resample(samples.mean(axis=1), file_rate, rate)
     loaded = load(path, sample_rate=rate)
     assert loaded.dtype == np.float32
     np.testing.assert_allclose(loaded, expected, atol=1e-6)
@@ -66,16 +66,18 @@ def test_load_equals_librosa_on_real_music(gtzan_folder: Path) -> None:
         np.testing.assert_allclose(loaded, expected[: loaded.size], atol=1e-4)
 
 
-@pytest.mark.parametrize(("rate", "wanted"), [(44_100, 22_050), (48_000, 22_050), (8_000, 22_050), (22_051, 16_000)])
-def test_resampling_by_blocks_equals_resampling_at_once(rate: int, wanted: int) -> None:
+@pytest.mark.parametrize(
+    ("rate", "target_rate"), [(44_100, 22_050), (48_000, 22_050), (8_000, 22_050), (22_051, 16_000)]
+)
+def test_blockwise_resampling_equals_resampling_at_once(rate: int, target_rate: int) -> None:
     waveform = np.random.default_rng(0).standard_normal(25 * rate).astype(np.float32)
-    parts = list(blocks((waveform, rate), sample_rate=wanted))
+    parts = list(blocks((waveform, rate), sample_rate=target_rate))
     assert len(parts) > 2
-    np.testing.assert_allclose(np.concatenate(parts), soxr.resample(waveform, rate, wanted), atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(parts), soxr.resample(waveform, rate, target_rate), atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 700])
-def test_blocks_stay_small_however_long_and_wide_the_source(channels: int) -> None:
+def test_block_size_is_bounded(channels: int) -> None:
     samples = 40 * 44_100 if channels < 3 else 4 * 44_100
     source = np.broadcast_to(np.int16(100), (channels, samples))
     sizes = [block.size for block in blocks((source, 44_100), sample_rate=44_100)]
@@ -85,17 +87,17 @@ def test_blocks_stay_small_however_long_and_wide_the_source(channels: int) -> No
 
 
 @pytest.mark.parametrize("minutes", [1, 20])
-def test_windows_take_the_same_memory_however_long_the_source(minutes: int) -> None:
+def test_memory_does_not_depend_on_the_duration(minutes: int) -> None:
     source = np.broadcast_to(np.int16(100), (2, minutes * 60 * 44_100))
     tracemalloc.start()
     count = sum(1 for _ in AudioWindows((source, 44_100), AudioSpec()))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == minutes * 20
-    assert peak < 16 * 2**20  # the longer one as float32 would be 100 MiB
+    assert peak < 16 * 2**20  # 20 minutes as float32 are 100 MiB
 
 
-def test_the_first_window_comes_after_one_block(song: Song) -> None:
+def test_first_window_needs_only_one_block(song: Song) -> None:
     file = io.BytesIO()
     soundfile.write(file, np.zeros(60 * 8_000, np.int16), 8_000, format="WAV")
     file.seek(0)
@@ -111,29 +113,29 @@ def test_windows_cover_every_sample(samples: int, window: int, hop_share: float,
     hop = max(1, int(window * hop_share))
     waveform = np.random.default_rng(seed).standard_normal(samples).astype(np.float32)
     windows = AudioWindows((waveform, 100), AudioSpec(100, window_seconds=window / 100, hop_seconds=hop / 100))
-    found = np.full(max(samples, window), np.nan, np.float32)
+    restored = np.full(max(samples, window), np.nan, np.float32)
     starts = []
     for start_seconds, part in windows:
         assert part.shape == (window,)
         start = round(start_seconds * 100)
-        found[start : start + window] = part
+        restored[start : start + window] = part
         starts.append(start)
-    np.testing.assert_array_equal(found[:samples], waveform)
-    np.testing.assert_array_equal(found, np.resize(waveform, found.size))
+    np.testing.assert_array_equal(restored[:samples], waveform)
+    np.testing.assert_array_equal(restored, np.resize(waveform, restored.size))
     assert len(starts) == 1 + max(0, -(-(samples - window) // hop))
     assert starts == sorted(set(starts))
     assert starts[:-1] == [index * hop for index in range(len(starts) - 1)]
     assert windows.duration_seconds == samples / 100
 
 
-def test_windows_across_blocks_are_those_of_the_whole(song: Song) -> None:
+def test_windows_across_blocks_equal_slices_of_the_waveform(song: Song) -> None:
     waveform = np.random.default_rng(0).standard_normal(35 * 1_000).astype(np.float32)
     spec = AudioSpec(1_000, window_seconds=3.0, hop_seconds=1.7)
     for start, window in AudioWindows((waveform, 1_000), spec):
         np.testing.assert_array_equal(window, waveform[round(start * 1_000) :][:3_000])
 
 
-def test_windows_can_be_asked_for_again_and_are_copies(song: Song) -> None:
+def test_windows_can_be_iterated_again_and_are_copies(song: Song) -> None:
     with song("FLAC").open("rb") as file:
         windows = AudioWindows(file, AudioSpec(22_050, window_seconds=2.0, hop_seconds=1.0))
         first = list(windows)
@@ -146,7 +148,7 @@ def test_windows_can_be_asked_for_again_and_are_copies(song: Song) -> None:
     assert windows.duration_seconds == pytest.approx(6.0)
 
 
-def test_an_abandoned_iteration_closes_its_file(song: Song) -> None:
+def test_closing_an_iterator_closes_its_file(song: Song) -> None:
     path = song("WAV")
     for start in (lambda: iter(AudioWindows(path, AudioSpec())), lambda: blocks(path, sample_rate=22_050)):
         iterator = start()
@@ -166,24 +168,24 @@ def test_tile_repeats(values: list[float], samples: int) -> None:
     ("waveform", "samples", "error"),
     [(np.zeros(0), 5, AudioError), (np.zeros((2, 3)), 5, AudioError), (np.zeros(3), 0, ParameterError)],
 )
-def test_tile_refuses(waveform: np.ndarray, samples: int, error: type[Exception]) -> None:
+def test_invalid_arguments_of_tile(waveform: np.ndarray, samples: int, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"give|at least"):
         tile(waveform, samples)
 
 
-@pytest.mark.parametrize(("kind", "options"), EVERY_KIND)
+@pytest.mark.parametrize(("kind", "options"), FORMATS)
 @pytest.mark.parametrize("rate", [44_100, 22_050, 16_000])
-def test_read_window_is_a_cut_of_load(song: Song, kind: str, options: dict, rate: int) -> None:
+def test_read_window_equals_a_slice_of_load(song: Song, kind: str, options: dict, rate: int) -> None:
     path = song(kind, **options)
-    whole = load(path, sample_rate=rate)
+    waveform = load(path, sample_rate=rate)
     for start, seconds in ((0.0, 1.0), (0.01, 0.5), (2.34567, 1.5), (5.5, 3.0)):
         window = read_window(path, start_seconds=start, seconds=seconds, sample_rate=rate)
-        expected = whole[round(start * rate) :][: round(seconds * rate)]
+        expected = waveform[round(start * rate) :][: round(seconds * rate)]
         assert window.shape == expected.shape
         np.testing.assert_allclose(window, expected, atol=1e-5)
 
 
-def test_read_window_reads_no_more_than_it_needs() -> None:
+def test_read_window_reads_only_the_required_bytes() -> None:
     file = io.BytesIO()
     soundfile.write(file, np.zeros(60 * 8_000, np.int16), 8_000, format="WAV")
 
@@ -209,17 +211,17 @@ def test_read_window_beyond_the_end(song: Song, start: float) -> None:
 @pytest.mark.parametrize(
     ("start", "seconds"), [(-1.0, 1.0), (0.0, 0.0), (0.0, -1.0), (float("nan"), 1.0), (0.0, float("inf"))]
 )
-def test_read_window_refuses_times(song: Song, start: float, seconds: float) -> None:
+def test_invalid_times_of_read_window(song: Song, start: float, seconds: float) -> None:
     with pytest.raises(ParameterError, match="start_seconds must be 0 or more"):
         read_window(song("WAV"), start_seconds=start, seconds=seconds, sample_rate=22_050)
 
 
 @pytest.mark.parametrize("rate", [0, -22_050, 50, 2_000_000, float("nan"), 22_050.5, True, "22050", None])
-def test_the_rate_wanted_must_be_sensible(song: Song, rate: object) -> None:
+def test_invalid_target_sample_rate(song: Song, rate: object) -> None:
     with pytest.raises(ParameterError, match="sample_rate: a sample rate of"):
         load(song("WAV"), sample_rate=rate)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("kind", "options"), EVERY_KIND)
+@pytest.mark.parametrize(("kind", "options"), FORMATS)
 def test_duration(song: Song, kind: str, options: dict) -> None:
     assert duration_seconds(song(kind, **options)) == pytest.approx(6.0, abs=1e-4)

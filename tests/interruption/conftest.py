@@ -113,29 +113,31 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A directory that not even root can write to: a read-only mount of ``tmp_path / "kept"``."""
-    (tmp_path / "kept").mkdir()
-    for place in _mounted(tmp_path / "read-only", str(tmp_path / "kept"), "bind"):
-        said = subprocess.run(["mount", "-o", "remount,bind,ro", place], capture_output=True, text=True, check=False)
-        if said.returncode:
-            pytest.skip(f"a read-only mount is not possible here: {said.stderr.strip()}")
-        yield place
+    """A directory that not even root can write to: a read-only mount of ``tmp_path / "writable"``."""
+    (tmp_path / "writable").mkdir()
+    for directory in _mounted(tmp_path / "read-only", str(tmp_path / "writable"), "bind"):
+        completed = subprocess.run(
+            ["mount", "-o", "remount,bind,ro", directory], capture_output=True, text=True, check=False
+        )
+        if completed.returncode:
+            pytest.skip(f"a read-only mount is not possible here: {completed.stderr.strip()}")
+        yield directory
 
 
-def _mounted(place: Path, what: str, options: str) -> Iterator[Path]:
+def _mounted(directory: Path, source: str, options: str) -> Iterator[Path]:
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("mounting needs root on Linux")
-    place.mkdir()
-    kind = ["-t", "tmpfs"] if what == "tmpfs" else []
-    said = subprocess.run(
-        ["mount", *kind, "-o", options, what, place], capture_output=True, text=True, check=False, timeout=30
+    directory.mkdir()
+    kind = ["-t", "tmpfs"] if source == "tmpfs" else []
+    completed = subprocess.run(
+        ["mount", *kind, "-o", options, source, directory], capture_output=True, text=True, check=False, timeout=30
     )
-    if said.returncode:
-        pytest.skip(f"mounting is not possible here: {said.stderr.strip()}")
+    if completed.returncode:
+        pytest.skip(f"mounting is not possible here: {completed.stderr.strip()}")
     try:
-        yield place
+        yield directory
     finally:
-        subprocess.run(["umount", "--lazy", place], check=True, timeout=30)
+        subprocess.run(["umount", "--lazy", directory], check=True, timeout=30)
 
 
 def make_classifier(labels: tuple[str, ...] = ("drone", "hiss"), *, seed: int = 0) -> musgenre.GenreClassifier:

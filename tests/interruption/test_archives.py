@@ -21,7 +21,7 @@ from musgenre.datasets import GTZAN, gtzan_archive
 from musgenre.datasets.gtzan import GENRES
 from musgenre.models.classifier import GenreClassifier
 
-PLENTY = 2**30
+LARGE_LIMIT = 2**30
 
 
 def member(name: str, content: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
@@ -46,7 +46,9 @@ class TestUnpack:
     @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
     def test_files_and_directories(self, tmp_path, mode):
         members = (member("genres", type=tarfile.DIRTYPE, mode=0o755), GOOD, member("./genres/jazz/a.wav", b"more"))
-        gtzan_archive.unpack(archive_of(tmp_path / "a.tar", *members, mode=mode), tmp_path / "genres", max_bytes=PLENTY)
+        gtzan_archive.unpack(
+            archive_of(tmp_path / "a.tar", *members, mode=mode), tmp_path / "genres", max_bytes=LARGE_LIMIT
+        )
         assert (tmp_path / "genres/blues/blues.00000.wav").read_bytes() == b"music"
         assert (tmp_path / "genres/jazz/a.wav").read_bytes() == b"more"
         assert (tmp_path / "genres/blues/blues.00000.wav").stat().st_mode & 0o022 == 0
@@ -55,7 +57,7 @@ class TestUnpack:
     def test_metadata_files_are_skipped(self, tmp_path):
         junk = [member(f"genres/blues/{name}", b"junk") for name in ("._blues.00000.wav", ".DS_Store")]
         junk += [member("._genres", b"junk"), member("__MACOSX/genres/._blues", b"junk"), member("genres/._x/a", b"y")]
-        gtzan_archive.unpack(archive_of(tmp_path / "a.tar.gz", *junk, GOOD), tmp_path / "genres", max_bytes=PLENTY)
+        gtzan_archive.unpack(archive_of(tmp_path / "a.tar.gz", *junk, GOOD), tmp_path / "genres", max_bytes=LARGE_LIMIT)
         files = [path.name for path in (tmp_path / "genres").rglob("*") if path.is_file()]
         assert files == ["blues.00000.wav"]
 
@@ -93,29 +95,29 @@ class TestUnpack:
     def test_links_are_refused(self, tmp_path):
         members = (member("genres/out", type=tarfile.SYMTYPE, linkname=str(tmp_path)), member("genres/out/x", b"x"))
         with pytest.raises(DatasetError, match="link"):
-            gtzan_archive.unpack(archive_of(tmp_path / "a.tar", *members), tmp_path / "genres", max_bytes=PLENTY)
+            gtzan_archive.unpack(archive_of(tmp_path / "a.tar", *members), tmp_path / "genres", max_bytes=LARGE_LIMIT)
         assert not (tmp_path / "x").exists()
 
     def test_damaged_archive(self, tmp_path):
         noise = np.random.default_rng(0).bytes(200_000)
-        whole = archive_of(tmp_path / "whole.tar.gz", GOOD, member("genres/noise", noise)).read_bytes()
-        flipped = bytearray(whole)
-        flipped[len(whole) // 2] ^= 0x55
-        for content in (b"", b"no archive", b"<html>" * 500, whole[:100_000], whole[:-5], bytes(flipped)):
+        complete = archive_of(tmp_path / "complete.tar.gz", GOOD, member("genres/noise", noise)).read_bytes()
+        flipped = bytearray(complete)
+        flipped[len(complete) // 2] ^= 0x55
+        for content in (b"", b"no archive", b"<html>" * 500, complete[:100_000], complete[:-5], bytes(flipped)):
             (tmp_path / "damaged.tar.gz").write_bytes(content)
             with pytest.raises(DatasetError, match=r"cannot be unpacked|refused"):
-                gtzan_archive.unpack(tmp_path / "damaged.tar.gz", tmp_path / "genres", max_bytes=PLENTY)
-            assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.tar.gz", "whole.tar.gz"]
+                gtzan_archive.unpack(tmp_path / "damaged.tar.gz", tmp_path / "genres", max_bytes=LARGE_LIMIT)
+            assert sorted(path.name for path in tmp_path.iterdir()) == ["complete.tar.gz", "damaged.tar.gz"]
 
     def test_files_of_a_killed_process_are_removed(self, tmp_path):
         (tmp_path / ".genres.abc.partial" / "genres").mkdir(parents=True)
-        gtzan_archive.unpack(archive_of(tmp_path / "a.tar", GOOD), tmp_path / "genres", max_bytes=PLENTY)
+        gtzan_archive.unpack(archive_of(tmp_path / "a.tar", GOOD), tmp_path / "genres", max_bytes=LARGE_LIMIT)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "genres"]
 
     def test_full_disk(self, tmp_path, small_disk):
         archive = archive_of(tmp_path / "a.tar.gz", GOOD, member("genres/large", bytes(3_000_000)))
         with pytest.raises(DatasetError, match="No space left"):
-            gtzan_archive.unpack(archive, small_disk / "genres", max_bytes=PLENTY)
+            gtzan_archive.unpack(archive, small_disk / "genres", max_bytes=LARGE_LIMIT)
         assert list(small_disk.iterdir()) == []
 
 
@@ -169,15 +171,15 @@ class TestGTZAN:
 
     def test_custom_url(self, gtzan, pages, tmp_path, caplog):
         with caplog.at_level(logging.WARNING, "musgenre"):
-            GTZAN.download(tmp_path / "a", url=pages.address + "/own")
+            GTZAN.download(tmp_path / "a", url=pages.address + "/custom")
         assert "No checksum" in caplog.text
         with pytest.raises(DatasetError, match="does not match"):
-            GTZAN.download(tmp_path / "b", url=pages.address + "/own", checksum="md5:" + "0" * 32)
+            GTZAN.download(tmp_path / "b", url=pages.address + "/custom", checksum="md5:" + "0" * 32)
         with pytest.raises(DatasetError, match="No checksum of it is known; you may pass one"):
             GTZAN.download(tmp_path / "c", url=pages.address + "/dead")
         with pytest.raises(ParameterError, match="both"):
             GTZAN.download(tmp_path / "d", checksum=gtzan)
-        assert GTZAN.download(tmp_path / "e", url=pages.address + "/own", checksum=gtzan) == tmp_path / "e"
+        assert GTZAN.download(tmp_path / "e", url=pages.address + "/custom", checksum=gtzan) == tmp_path / "e"
 
     def test_an_existing_dataset_is_not_downloaded(self, gtzan, pages, tmp_path):
         for layout in ("blues", "genres/blues", "Data/genres_original/blues"):
@@ -224,9 +226,9 @@ class TestLocalFilesOnly:
     def test_cached_weights_are_used(self, cache, monkeypatch):
         import os
 
-        own = os.environ.get("MUSGENRE_TEST_YAMNET")
-        if not own:
+        path = os.environ.get("MUSGENRE_TEST_YAMNET")
+        if not path:
             pytest.skip("MUSGENRE_TEST_YAMNET is not set to a file of YAMNet's weights")
         cache.parent.mkdir(parents=True)
-        shutil.copy(own, cache)
+        shutil.copy(path, cache)
         assert GenreClassifier.from_pretrained("yamnet-gtzan", local_files_only=True).config.backbone.name == "yamnet"

@@ -53,7 +53,7 @@ def test_each_track_is_written_once_despite_two_kills(tmp_path, tiny_model, make
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         with output.open("ab") as file:  # simulates a kill within a line
-            file.write(b'{"path": "half of a li')
+            file.write(b'{"path": "incomplete li')
     done = len(output.read_bytes().splitlines()) - 1
     process = start(tmp_path / "music", "--output", output, "--resume", "--model", tiny_model)
     memory = []
@@ -62,9 +62,9 @@ def test_each_track_is_written_once_despite_two_kills(tmp_path, tiny_model, make
         memory.append(psutil.Process(process.pid).memory_info().rss if process.poll() is None else None)
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 2, stderr
-    found = rows(output)
-    assert Counter(row["path"] for row in found) == Counter(map(str, songs))
-    failed = [row for row in found if "error" in row]
+    results = rows(output)
+    assert Counter(row["path"] for row in results) == Counter(map(str, songs))
+    failed = [row for row in results if "error" in row]
     assert len(failed) == 100
     assert all(set(row) == {"path", "error", "message"} and row["message"] for row in failed)
     assert f"{SONGS} songs, {SONGS - 100} predicted, 100 failed" in stderr
@@ -76,41 +76,41 @@ def test_each_track_is_written_once_despite_two_kills(tmp_path, tiny_model, make
 
 def test_memory_does_not_grow(tmp_path, make, make_songs):
     songs = make_songs(tmp_path, 60, broken_every=10)
-    classifier, process, seen = make(), psutil.Process(), []
+    classifier, process, sizes = make(), psutil.Process(), []
     for number, _ in enumerate(
         classifier.predict_iter((songs * (SONGS // 60 + 1))[:SONGS], on_error="return"), start=1
     ):
         if number in (100, SONGS):
-            seen.append(process.memory_info().rss)
-    assert seen[-1] <= 1.05 * seen[0]
+            sizes.append(process.memory_info().rss)
+    assert sizes[-1] <= 1.05 * sizes[0]
 
 
 class TestPredictIter:
     def test_equals_predict(self, tmp_path, make, make_songs):
         songs, classifier = make_songs(tmp_path, 12, broken_every=4), make()
         expected = classifier.predict(songs, on_error="return")
-        found = list(classifier.predict_iter(iter(songs), on_error="return"))
-        assert [type(result) for result in found] == [type(result) for result in expected]
-        assert [result.path for result in found] == [str(song) for song in songs]
-        for one, other in zip(found, expected, strict=True):
-            if isinstance(one, MusgenreError):
-                assert str(one) == str(other)
+        results = list(classifier.predict_iter(iter(songs), on_error="return"))
+        assert [type(result) for result in results] == [type(result) for result in expected]
+        assert [result.path for result in results] == [str(song) for song in songs]
+        for result, reference in zip(results, expected, strict=True):
+            if isinstance(result, MusgenreError):
+                assert str(result) == str(reference)
             else:
-                assert one.probabilities == other.probabilities
+                assert result.probabilities == reference.probabilities
 
     def test_consumes_few_paths_ahead(self, tmp_path, make, make_songs):
-        songs, taken = make_songs(tmp_path, 40, broken_every=40), []
-        predictions = make().predict_iter((taken.append(song) or song for song in songs), on_error="return")
-        assert taken == []
+        songs, consumed = make_songs(tmp_path, 40, broken_every=40), []
+        predictions = make().predict_iter((consumed.append(song) or song for song in songs), on_error="return")
+        assert consumed == []
         next(predictions)
-        assert len(taken) <= 8
+        assert len(consumed) <= 8
         predictions.close()
 
     def test_the_first_error_is_raised_by_default(self, tmp_path, make, make_songs):
         songs = make_songs(tmp_path, 6, broken_every=6)
-        found = []
+        results = []
         with pytest.raises(AudioFileError) as caught:
-            found.extend(make().predict_iter(songs))
+            results.extend(make().predict_iter(songs))
         assert caught.value.path == str(songs[3])
 
     @pytest.mark.parametrize(
@@ -183,12 +183,12 @@ class TestResultsFile:
 
     def test_file_name_that_is_not_utf8(self, tmp_path, make, make_songs):
         song = make_songs(tmp_path, 1, broken_every=9)[0]
-        odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
-        os.replace(song, odd)
+        path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+        os.replace(song, path)
         with open_results(tmp_path / "a.jsonl", labels=self.LABELS, resume=False) as written:
-            written.add(make().predict(odd))
+            written.add(make().predict(path))
         with open_results(tmp_path / "a.jsonl", labels=self.LABELS, resume=True) as written:
-            assert written.done == {odd}
+            assert written.done == {path}
 
 
 def test_musgenre_error_has_a_path():
@@ -205,7 +205,7 @@ class TestCommand:
     def test_a_directory_is_expanded_to_its_audio_files(self, tmp_path, tiny_model, make_songs):
         songs = make_songs(tmp_path / "music", 3, broken_every=9)
         for name in ("._0.wav", "cover.jpg", "notes.txt"):
-            (tmp_path / "music" / name).write_text("no music")
+            (tmp_path / "music" / name).write_text("not audio")
         done = self.run(tmp_path / "music", songs[0], "--json", "--model", tiny_model)
         assert done.exit_code == 0
         assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == list(map(str, songs))

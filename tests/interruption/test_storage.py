@@ -40,8 +40,8 @@ def number_of(folder: Path) -> int:
     return number
 
 
-def forked(work: Callable[[], None]) -> int:
-    """Forks a process that calls ``work``, and returns its id; saves the import of PyTorch."""
+def fork(work: Callable[[], None]) -> int:
+    """Forks a process that calls ``work``, and returns its id; avoids importing PyTorch again."""
     if not hasattr(os, "fork"):
         pytest.skip("needs os.fork")
     process = os.fork()
@@ -55,7 +55,7 @@ def forked(work: Callable[[], None]) -> int:
     return process
 
 
-def ended(process: int) -> int:
+def exit_code(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
@@ -78,8 +78,8 @@ class TestKilledWhileSaving:
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "replace", killed)
-            process = forked(lambda: second.save_pretrained(tmp_path))
-        assert ended(process) == -signal.SIGKILL
+            process = fork(lambda: second.save_pretrained(tmp_path))
+        assert exit_code(process) == -signal.SIGKILL
         assert number_of(tmp_path) == expected
         numbered(2).save_pretrained(tmp_path)
         assert number_of(tmp_path) == 2
@@ -95,10 +95,10 @@ class TestKilledWhileSaving:
                 model.save_pretrained(tmp_path)
 
         for _ in range(15):
-            process = forked(save_all)
+            process = fork(save_all)
             time.sleep(random.uniform(0.02, 0.1))
             os.kill(process, signal.SIGKILL)
-            assert ended(process) == -signal.SIGKILL
+            assert exit_code(process) == -signal.SIGKILL
             assert number_of(tmp_path) in range(20)
         models[7].save_pretrained(tmp_path)
         assert number_of(tmp_path) == 7
@@ -113,7 +113,7 @@ class TestKilledWhileSaving:
         assert musgenre.GenreClassifier.from_pretrained(tmp_path).labels == ("drone", "noise")
 
 
-class TestCrowds:
+class TestConcurrency:
     @pytest.mark.slow
     def test_processes_and_threads_save_one_model(self, tmp_path, numbered):
         models = [numbered(number) for number in range(16)]
@@ -122,8 +122,8 @@ class TestCrowds:
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(lambda model: model.save_pretrained(tmp_path), some * 3))
 
-        processes = [forked(lambda some=some: save_all(some)) for some in (models[:8], models[8:])]
-        assert [ended(process) for process in processes] == [0, 0]
+        processes = [fork(lambda some=some: save_all(some)) for some in (models[:8], models[8:])]
+        assert [exit_code(process) for process in processes] == [0, 0]
         assert number_of(tmp_path) in range(16)
         assert files(tmp_path) == ["README.md", "config.json", "model.safetensors"]
 
@@ -140,26 +140,26 @@ class TestCrowds:
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(lambda _: CachedArray(tmp_path / "cache", shape=shape).fill(compute), range(8)))
 
-        processes = [forked(fill) for _ in range(2)]
-        assert [ended(process) for process in processes] == [0, 0]
+        processes = [fork(fill) for _ in range(2)]
+        assert [exit_code(process) for process in processes] == [0, 0]
         rows = np.lib.format.open_memmap(CachedArray(tmp_path / "cache", shape=shape).fill(compute), mode="r")
         np.testing.assert_array_equal(rows[:, 0, 0], np.arange(shape[0]))
         computed = (tmp_path / "computed").read_text().splitlines()
         assert len(computed) == len(set(computed)) == 6
 
-    def test_one_at_a_time(self, tmp_path):
-        inside, most = [], []
+    def test_file_lock_is_exclusive(self, tmp_path):
+        active, counts = [], []
 
         def work(_):
             with file_lock(tmp_path / "lock"):
-                inside.append(1)
-                most.append(len(inside))
+                active.append(1)
+                counts.append(len(active))
                 time.sleep(0.001)
-                inside.pop()
+                active.pop()
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(work, range(40)))
-        assert max(most) == 1
+        assert max(counts) == 1
         assert list(tmp_path.iterdir()) == []
         with (
             file_lock(tmp_path / "lock"),
@@ -189,7 +189,7 @@ class TestFileSystems:
         assert (small_disk / "report.json").read_text() == "{}"
 
     def test_read_only_directory(self, tmp_path, read_only, make):
-        make().save_pretrained(tmp_path / "kept" / "model")
+        make().save_pretrained(tmp_path / "writable" / "model")
         assert musgenre.GenreClassifier.from_pretrained(read_only / "model").labels == ("drone", "hiss")
         attempts = {
             "model": lambda: make(("jazz", "rock")).save_pretrained(read_only / "model"),

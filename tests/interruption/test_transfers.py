@@ -250,7 +250,7 @@ class TestFileSystems:
             assert names_in(small_disk) == ["file"]
 
     def test_read_only_directory(self, pages, tmp_path, read_only):
-        (tmp_path / "kept" / "file").write_bytes(pages.content)
+        (tmp_path / "writable" / "file").write_bytes(pages.content)
         for known in (None, checksum(pages.content)):
             assert download(pages.address + FILE, read_only / "file", checksum=known) == read_only / "file"
         assert pages.requested == []
@@ -277,7 +277,7 @@ class TestConcurrency:
         assert names_in(tmp_path / "net") == ["file"]
 
 
-def test_logs_to_its_own_logger(pages, tmp_path, monkeypatch, caplog, capfd):
+def test_messages_use_the_module_logger(pages, tmp_path, monkeypatch, caplog, capfd):
     monkeypatch.setenv("MUSGENRE_CACHE", str(tmp_path))
     with caplog.at_level(logging.INFO, "musgenre"):
         fetch(pages.address + FILE, "file", sha256=None)

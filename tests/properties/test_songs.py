@@ -45,14 +45,14 @@ class TestPredictions:
     @SETTINGS
     @given(several=st.lists(songs(), max_size=5))
     def test_tracks_are_independent(self, classifier, several):
-        alone = [classifier.predict((song, RATE)) for song in several]
+        expected = [classifier.predict((song, RATE)) for song in several]
         for results in (
             classifier.predict([(song, RATE) for song in several]),
             list(classifier.predict_iter((song, RATE) for song in several)),
         ):
-            assert [result.duration_seconds for result in results] == [one.duration_seconds for one in alone]
-            for one, result in zip(alone, results, strict=True):
-                np.testing.assert_allclose(one.windows.probabilities, result.windows.probabilities, atol=1e-4)
+            assert [result.duration_seconds for result in results] == [single.duration_seconds for single in expected]
+            for single, result in zip(expected, results, strict=True):
+                np.testing.assert_allclose(single.windows.probabilities, result.windows.probabilities, atol=1e-4)
 
     @SETTINGS
     @given(song=songs(), channels=st.integers(2, 6))
@@ -65,20 +65,20 @@ class TestPredictions:
     @SETTINGS
     @given(song=songs(shortest=0.3), hops=st.integers(1, 4))
     def test_a_shift_by_hops_shifts_the_windows(self, classifier, song, hops):
-        before = np.zeros(hops * classifier.config.audio.hop_samples, np.float32)
-        here = classifier.predict((song, RATE)).windows
-        later = classifier.predict((np.concatenate((before, song)), RATE)).windows
-        np.testing.assert_allclose(later.start_seconds[hops:], here.start_seconds + before.size / RATE)
-        np.testing.assert_allclose(later.probabilities[hops:], here.probabilities, atol=1e-4)
+        silence = np.zeros(hops * classifier.config.audio.hop_samples, np.float32)
+        original = classifier.predict((song, RATE)).windows
+        shifted = classifier.predict((np.concatenate((silence, song)), RATE)).windows
+        np.testing.assert_allclose(shifted.start_seconds[hops:], original.start_seconds + silence.size / RATE)
+        np.testing.assert_allclose(shifted.probabilities[hops:], original.probabilities, atol=1e-4)
 
     @SETTINGS
     @given(song=songs(), gain_db=st.floats(-40, 40))
     def test_gain_does_not_change_the_label(self, classifier, song, gain_db):
-        as_it_is = classifier.predict((song, RATE))
+        original = classifier.predict((song, RATE))
         louder = classifier.predict((song * np.float32(10 ** (gain_db / 20)), RATE))
-        np.testing.assert_allclose(louder.windows.probabilities, as_it_is.windows.probabilities, atol=1e-3)
-        first, second = (probability for _, probability in as_it_is.top(2))
-        assert louder.label == as_it_is.label or first - second < 2e-3
+        np.testing.assert_allclose(louder.windows.probabilities, original.windows.probabilities, atol=1e-3)
+        first, second = (probability for _, probability in original.top(2))
+        assert louder.label == original.label or first - second < 2e-3
 
     @SETTINGS
     @given(song=songs())
@@ -102,14 +102,14 @@ class TestAudio:
     def test_windows_cover_every_sample(self, samples, window, hop_share):
         spec = AudioSpec(1_000, window_seconds=window / 1_000, hop_seconds=max(1, int(hop_share * window)) / 1_000)
         song = np.arange(samples, dtype=np.float32) / samples
-        seen = np.zeros(samples, bool)
-        for start_seconds, heard in AudioWindows((song, 1_000), spec):
+        covered = np.zeros(samples, bool)
+        for start_seconds, window_samples in AudioWindows((song, 1_000), spec):
             start = round(start_seconds * 1_000)
-            assert heard.shape == (window,)
+            assert window_samples.shape == (window,)
             expected = song[start : start + window] if samples >= window else np.resize(song, window)
-            np.testing.assert_array_equal(heard, expected)
-            seen[start : start + window] = True
-        assert seen.all()
+            np.testing.assert_array_equal(window_samples, expected)
+            covered[start : start + window] = True
+        assert covered.all()
 
     @SETTINGS
     @given(
@@ -117,14 +117,14 @@ class TestAudio:
         share=st.floats(0.02, 0.9),
     )
     def test_resampling_preserves_the_frequency_of_a_tone(self, rates, share):
-        rate, wanted = rates
+        rate, target_rate = rates
         frequency = share * min(rates) / 2
         time = np.arange(rate) / rate
-        tone = load(((0.5 * np.sin(2 * np.pi * frequency * time)).astype(np.float32), rate), sample_rate=wanted)
-        assert tone.size == wanted
+        tone = load(((0.5 * np.sin(2 * np.pi * frequency * time)).astype(np.float32), rate), sample_rate=target_rate)
+        assert tone.size == target_rate
         spectrum = np.abs(np.fft.rfft(tone * np.hanning(tone.size)))  # one second: bins of 1 Hz
         assert abs(int(spectrum.argmax()) - frequency) <= 1
         near = np.abs(np.arange(spectrum.size) - frequency) < 20
         assert np.square(spectrum[~near]).sum() < 1e-4 * np.square(spectrum).sum()
-        middle = tone[wanted // 4 : -wanted // 4]
+        middle = tone[target_rate // 4 : -target_rate // 4]
         assert abs(np.sqrt(np.square(middle).mean()) - 0.5 / np.sqrt(2)) < 0.01

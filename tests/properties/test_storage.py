@@ -35,9 +35,9 @@ LABELS = ("jazz", "rock")
 def test_unknown_keys_are_refused_at_every_level(name, value, section):
     pairs = to_dict(PLAIN)
     inner = pairs[section] if section else pairs
-    known = name in inner
+    is_known = name in inner
     inner.setdefault(name, value)
-    if known:
+    if is_known:
         assert from_dict(ModelConfig, pairs) == PLAIN
     else:
         with pytest.raises(ConfigError, match="can not match"):
@@ -54,29 +54,29 @@ def test_the_cache_never_returns_data_of_another_file(classifier, steps):
     """Files of equal size and time stamp are recognised after being swapped or overwritten."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, f"{number}.wav") for number in range(2)]
-        inside = [0, 1]
+        contents = [0, 1]
 
-        def put(number: int, content: int) -> None:
+        def write_file(number: int, content: int) -> None:
             soundfile.write(paths[number], CONTENTS[content], 8_000, subtype="FLOAT")
             os.utime(paths[number], ns=(10**18, 10**18))
 
         for number in range(2):
-            put(number, number)
+            write_file(number, number)
         for kind, number, content in [("start", 0, 0), *steps]:
             if kind == "write":
-                put(number, content)
-                inside[number] = content
+                write_file(number, content)
+                contents[number] = content
             elif kind == "swap":
                 os.replace(paths[0], Path(folder, "third"))
                 os.replace(paths[1], paths[0])
                 os.replace(Path(folder, "third"), paths[1])
-                inside.reverse()
+                contents.reverse()
             tracks = [Track(path.stem, path, "jazz", None, 0.25) for path in paths]
             windows = GridWindows(TrackDataset(tracks, labels=classifier.labels, name="two"), audio=SPEC)
             rows = embedded(windows, classifier.network, directory=Path(folder, "cache"))
-            expected = [_embedding(classifier.network, content) for content in inside]
-            for row, wanted in zip((rows[0][0], rows[1][0]), expected, strict=True):
-                torch.testing.assert_close(row, wanted)
+            expected = [_embedding(classifier.network, content) for content in contents]
+            for row, reference in zip((rows[0][0], rows[1][0]), expected, strict=True):
+                torch.testing.assert_close(row, reference)
 
 
 SPEC = AudioSpec(8_000, window_seconds=0.3, hop_seconds=0.3)
@@ -108,11 +108,11 @@ def test_an_archive_writes_only_into_its_directory(members, good):
                 file.addfile(info, io.BytesIO(b"abc"))
         try:
             unpack(archive, root / "genres", max_bytes=10**6)
-            whole = True
+            is_unpacked = True
         except DatasetError:
-            whole = False
+            is_unpacked = False
         assert {path.name for path in Path(directory).iterdir()} == {"root", "archive.tar"}
-        assert [path.name for path in root.iterdir()] == ["genres"] * whole
+        assert [path.name for path in root.iterdir()] == ["genres"] * is_unpacked
         for path in root.rglob("*"):
             assert not path.is_symlink()
             assert not path.name.startswith("._")
@@ -147,7 +147,7 @@ def test_results_truncated_at_any_byte_are_completed(songs, data):
 
 def _result(song: str) -> Prediction | AudioFileError:
     if len(song) % 2:
-        error = AudioFileError(f"{song}: is\nno audio")
+        error = AudioFileError(f"{song}: is\nnot audio")
         error.path = song
         return error
     return Prediction(
@@ -174,4 +174,4 @@ def test_a_download_cut_at_any_byte_is_complete_or_an_error(broken_server, cuts,
             except DownloadError:
                 assert not path.exists()
         assert path.read_bytes() == broken_server.content
-        assert [found.name for found in Path(folder).iterdir()] == ["file"]
+        assert [file.name for file in Path(folder).iterdir()] == ["file"]

@@ -1,14 +1,14 @@
-"""Feeds a classifier files that nobody means well with, and counts what becomes of them.
+"""Predicts malicious and damaged audio files and counts the outcomes.
 
-A program of its own, so that a crash, a hang or a gigabyte cost it alone::
+It is a separate program, so that a crash, a hang or excessive memory does not affect other tests::
 
-    python tests/robustness/hostile_audio.py                         # every input, about 8,000
-    python tests/robustness/hostile_audio.py --every 20            # one in twenty of those that chance makes
-    python tests/robustness/hostile_audio.py --every 20 --start 1  # the next one in twenty
+    python tests/robustness/hostile_audio.py                       # every input, about 8,000
+    python tests/robustness/hostile_audio.py --every 20            # one in twenty of the random inputs
+    python tests/robustness/hostile_audio.py --every 20 --start 1  # the next twentieth
 
-prints one JSON object: how many inputs ended how, the slowest, the peak of memory, and every input that did anything
-but give a Prediction or a MusgenreError within ten seconds. The exit code is 1 if there is any, or the memory
-passed 1 GiB.
+prints one JSON object: the number of each outcome, the slowest input, the peak memory, and every input that did not
+give a Prediction or a MusgenreError within ten seconds. The exit code is 1 if there is any, or if the peak memory
+exceeded 1 GiB.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ import numpy as np
 import soundfile
 
 RATE, SECONDS = 8_000, 0.3
-CUTS, FLIPS, LIES = 50, 200, 40
-LIMIT_SECONDS, LIMIT_BYTES = 10.0, 2**30  # of the processor's time, which other programs do not change
-LIMIT_WAITING = 60.0  # by the clock
+TRUNCATIONS, FLIPS, HEADER_CHANGES = 50, 200, 40
+LIMIT_SECONDS, LIMIT_BYTES = 10.0, 2**30  # of CPU time, which other programs do not affect
+LIMIT_WAITING = 60.0  # of wall-clock time
 Source = bytes | tuple[Any, int]
 
 
@@ -54,21 +54,25 @@ def encoded(samples: np.ndarray, rate: int = RATE, **options: Any) -> bytes:
 
 
 def every_format() -> dict[str, bytes]:
-    """One clip in each format and subtype that libsndfile can write, in stereo where it may be."""
+    """Encodes a clip in each format and subtype that libsndfile can write, in stereo if possible."""
     files = {}
-    for kind in sorted(soundfile.available_formats().keys() - {"SD2"}):  # its header is a second file beside it
+    for kind in sorted(soundfile.available_formats().keys() - {"SD2"}):  # stores its header in a second file
         for subtype in sorted(soundfile.available_subtypes(kind)):
             for channels in (2, 1):
                 try:
                     files[f"{kind} {subtype}"] = encoded(clip(channels), format=kind, subtype=subtype)
-                except (soundfile.LibsndfileError, ValueError, TypeError):  # not together, or not into memory
+                except (
+                    soundfile.LibsndfileError,
+                    ValueError,
+                    TypeError,
+                ):  # an invalid combination, or no support for file objects
                     continue
                 break
     return files
 
 
-def one_a_format(files: dict[str, bytes]) -> dict[str, bytes]:
-    """The default subtype of each format, or the first that could be written."""
+def one_per_format(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Selects the default subtype of each format, or the first that could be written."""
     chosen: dict[str, bytes] = {}
     for name, data in files.items():
         kind, _, subtype = name.partition(" ")
@@ -78,24 +82,24 @@ def one_a_format(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def damaged(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
-    """The file cut at 50 places and with bits flipped in 200 ways, half of them in the header."""
+    """Truncates the file at 50 positions and flips bits in 200 ways, half of them in the header."""
     generator = random.Random(name)
-    for number in range(CUTS):
-        place = number if number < CUTS // 4 else len(data) * number // CUTS
-        yield f"{name} cut at {place}", data[:place]
+    for number in range(TRUNCATIONS):
+        position = number if number < TRUNCATIONS // 4 else len(data) * number // TRUNCATIONS
+        yield f"{name} truncated at {position}", data[:position]
     for number in range(FLIPS):
-        changed, reach = bytearray(data), min(len(data), 160 if number % 2 else len(data))
-        places = [generator.randrange(reach) for _ in range(1 if number % 4 < 2 else 8)]
-        for place in places:
-            changed[place] ^= 1 << generator.randrange(8)
-        yield f"{name} flipped at {places}", bytes(changed)
+        changed, end = bytearray(data), min(len(data), 160 if number % 2 else len(data))
+        positions = [generator.randrange(end) for _ in range(1 if number % 4 < 2 else 8)]
+        for position in positions:
+            changed[position] ^= 1 << generator.randrange(8)
+        yield f"{name} flipped at {positions}", bytes(changed)
 
 
-def lying(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
-    """The file with numbers in its header that cannot be true."""
+def changed_headers(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Writes impossible numbers to random positions of the header."""
     generator = random.Random(name)
-    for _ in range(LIES):
-        place = generator.randrange(4, min(len(data), 120) - 8)
+    for _ in range(HEADER_CHANGES):
+        position = generator.randrange(4, min(len(data), 120) - 8)
         layout, number = generator.choice(
             [
                 (f"{order}{kind}", value)
@@ -113,12 +117,12 @@ def lying(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
             ]
         )
         changed = bytearray(data)
-        struct.pack_into(layout, changed, place, number)
-        yield f"{name} with {number} as {layout} at {place}", bytes(changed)
+        struct.pack_into(layout, changed, position, number)
+        yield f"{name} with {number} as {layout} at {position}", bytes(changed)
 
 
-def known_lies() -> Iterator[tuple[str, bytes]]:
-    """Headers whose fields are known: rates, channels, widths and lengths from nothing to 2**40."""
+def changed_fields() -> Iterator[tuple[str, bytes]]:
+    """Sets sample rates, channels, bit depths and lengths in headers to values from 0 to 2**40."""
     fields = {
         "WAV": {"channels": ("<H", 22), "rate": ("<I", 24), "bits": ("<H", 34), "length": ("<I", 40)},
         "AU": {"length": (">I", 8), "rate": (">I", 16), "channels": (">I", 20)},
@@ -127,14 +131,14 @@ def known_lies() -> Iterator[tuple[str, bytes]]:
         "W64": {"channels": ("<H", 66), "rate": ("<I", 68), "bits": ("<H", 78), "length": ("<q", 96)},
         "RF64": {"channels": ("<H", 58), "rate": ("<I", 60), "length": ("<q", 28), "frames": ("<q", 36)},
     }
-    for kind, places in fields.items():
+    for kind, positions in fields.items():
         data = encoded(clip(2), format=kind, subtype="PCM_16")
-        for field, (layout, place) in places.items():
+        for field, (layout, position) in positions.items():
             for number in (0, 1, 64, 255, 1024, 2**31 - 1, 2**31, 2**32 - 1, 2**40):
                 changed = bytearray(data)
                 try:
-                    struct.pack_into(layout, changed, place, number)
-                except struct.error:  # more than the field holds
+                    struct.pack_into(layout, changed, position, number)
+                except struct.error:  # does not fit in the field
                     continue
                 yield f"{kind} with {field}={number}", bytes(changed)
     flac = encoded(clip(2), format="FLAC")
@@ -147,17 +151,17 @@ def known_lies() -> Iterator[tuple[str, bytes]]:
             yield f"FLAC with {field}={number}", bytes(changed)
 
 
-def costumes() -> Iterator[tuple[str, bytes]]:
-    """What is no audio at all."""
+def not_audio() -> Iterator[tuple[str, bytes]]:
+    """Yields content that is not audio."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("song.wav", encoded(clip(1), format="WAV"))
     generator = random.Random(0)
     yield from {
-        "nothing": b"",
+        "empty": b"",
         "a zip": archive.getvalue(),
         "a gzip": gzip.compress(encoded(clip(1), format="WAV")),
-        "text": b"This is no music, whatever its name says.\n" * 200,
+        "text": b"This is not audio, whatever its suffix.\n" * 200,
         "HTML": b"<!DOCTYPE html><html><head><title>404</title></head><body>Not found</body></html>" * 20,
         "a pickle": pickle.dumps({"song": list(range(100))}),
         "a script": b"#!/bin/sh\nrm -rf /tmp/nothing\n",
@@ -165,7 +169,7 @@ def costumes() -> Iterator[tuple[str, bytes]]:
         "ones": b"\xff" * 100_000,
         "nested ID3": b"ID3\4\0\0\0\0\0\0" * 5_000,
         "ID3 of 256 MB": b"ID3\4\0\0\x7f\x7f\x7f\x7f" + bytes(100),
-        "frames of nothing": b"\xff\xfb\x90\x00" * 5_000,
+        "empty MPEG frames": b"\xff\xfb\x90\x00" * 5_000,
     }.items()
     magic = (
         b"RIFF\xff\xff\xff\xffWAVEfmt ",
@@ -177,15 +181,15 @@ def costumes() -> Iterator[tuple[str, bytes]]:
         b"caff\0\1\0\0",
         b"riff.\x91\xcf\x11",
     )
-    for start in magic:
+    for prefix in magic:
         for number in range(12):
-            yield f"{start!r} and noise {number}", start + generator.randbytes(10 ** (1 + number % 4))
+            yield f"{prefix!r} and noise {number}", prefix + generator.randbytes(10 ** (1 + number % 4))
     for number in range(50):
         yield f"noise {number}", generator.randbytes(generator.randrange(1, 20_000))
 
 
 def samples() -> Iterator[tuple[str, Source]]:
-    """Numbers that are hard to compute with, as arrays and as files of floating-point numbers."""
+    """Yields extreme samples, sample rates and data types, as arrays and as files."""
     size = int(RATE * SECONDS)
     arrays = {
         "NaN": np.full(size, np.nan),
@@ -222,33 +226,33 @@ def samples() -> Iterator[tuple[str, Source]]:
 
 
 def long_silence(kind: str, rate: int) -> bytes:
-    """Twelve hours of silence in a small file."""
+    """Encodes twelve hours of silence as a small file."""
     file = io.BytesIO()
     with soundfile.SoundFile(file, "w", rate, 1, format=kind) as writer:
-        for _ in range(12 * 360):  # libsndfile's OGG crashes when it is given an hour at once
+        for _ in range(12 * 360):  # libsndfile's OGG encoder crashes if it receives an hour at once
             writer.write(np.zeros(10 * rate, np.float32))
     return file.getvalue()
 
 
 def inputs(*, every: int = 1, start: int = 0) -> Iterator[tuple[str, Source]]:
-    """Every input, or one in so many of those that chance makes."""
+    """Yields all fixed inputs, and every ``every``-th of the random ones."""
     files = every_format()
     yield from files.items()
     yield from samples()
-    yield from costumes()
+    yield from not_audio()
     yield "twelve hours of FLAC", long_silence("FLAC", 1_000)
     if every == 1:
         yield "twelve hours of OGG", long_silence("OGG", 8_000)
         yield "twelve hours of MP3", long_silence("MP3", 8_000)
-    drawn = [*known_lies()]
-    for kind, data in one_a_format(files).items():
-        drawn += [*damaged(kind, data), *lying(kind, data)]
-    random.Random(every).shuffle(drawn)
-    yield from drawn[start::every]
+    random_inputs = [*changed_fields()]
+    for kind, data in one_per_format(files).items():
+        random_inputs += [*damaged(kind, data), *changed_headers(kind, data)]
+    random.Random(every).shuffle(random_inputs)
+    yield from random_inputs[start::every]
 
 
 def classifiers(decode: str) -> tuple[Any, Any]:
-    """A classifier with a tiny network, and the one in the package."""
+    """Returns a classifier with a tiny network, and the bundled one."""
     import torch
 
     from musgenre import AudioSpec, Component, GenreClassifier, GenreNetwork, ModelConfig, ReadOptions
@@ -268,17 +272,17 @@ def classifiers(decode: str) -> tuple[Any, Any]:
 
 
 def outcome(classifier: Any, source: Source, folder: Path | None) -> str:
-    """What becomes of one input: "Prediction", or the name of an error; what else is raised passes."""
+    """Returns "Prediction" or the name of a MusgenreError; other exceptions are raised."""
     from musgenre.core.errors import MusgenreError
 
-    given: Any = source
+    audio: Any = source
     if isinstance(source, bytes):
-        given = io.BytesIO(source)
+        audio = io.BytesIO(source)
         if folder is not None:
-            given = folder / "song.wav"
-            given.write_bytes(source)
+            audio = folder / "song.wav"
+            audio.write_bytes(source)
     try:
-        prediction = classifier.predict(given)
+        prediction = classifier.predict(audio)
     except MusgenreError as error:
         str(error)
         return type(error).__name__
@@ -288,8 +292,8 @@ def outcome(classifier: Any, source: Source, folder: Path | None) -> str:
     return "Prediction"
 
 
-def own_peak() -> int:
-    """Returns the most memory that this process has had, in bytes; getrusage counts that of who started it as well."""
+def peak_memory() -> int:
+    """Returns the peak memory of this process in bytes; getrusage includes the memory of its parent."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
@@ -299,27 +303,31 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--decode", default="inline")
-    parser.add_argument("--folder", type=Path, help="where one input in ten is written to a file and read by its path")
-    told = parser.parse_args()
-    tiny, bundled = classifiers(told.decode)
+    parser.add_argument(
+        "--folder", type=Path, help="directory in which one input in ten is written to a file and read by its path"
+    )
+    options = parser.parse_args()
+    tiny, bundled = classifiers(options.decode)
     results: collections.Counter[str] = collections.Counter()
-    failures, slowest, last = {}, (0.0, ""), told.folder / "last" if told.folder else None
-    for number, (name, source) in enumerate(inputs(every=told.every, start=told.start)):
+    failures, slowest, last = {}, (0.0, ""), options.folder / "last" if options.folder else None
+    for number, (name, source) in enumerate(inputs(every=options.every, start=options.start)):
         if last is not None:
             last.write_text(name)
-        faulthandler.dump_traceback_later(LIMIT_WAITING, exit=True)  # what hangs in C hears no signal
-        begun = time.process_time()
+        faulthandler.dump_traceback_later(LIMIT_WAITING, exit=True)  # code that hangs in C handles no signals
+        started = time.process_time()
         try:
-            result = outcome(bundled if number % 20 == 0 else tiny, source, told.folder if number % 10 == 0 else None)
-        except Exception as error:  # noqa: BLE001 - anything but the project's own is what is looked for
+            result = outcome(
+                bundled if number % 20 == 0 else tiny, source, options.folder if number % 10 == 0 else None
+            )
+        except Exception as error:  # noqa: BLE001 - any other exception is a failure
             result = failures[name] = repr(error)[:200]
-        seconds = time.process_time() - begun
+        seconds = time.process_time() - started
         faulthandler.cancel_dump_traceback_later()
         if seconds > LIMIT_SECONDS:
             failures[name] = f"{seconds:.1f} s"
         slowest = max(slowest, (round(seconds, 2), name))
         results[result] += 1
-    peak = max(own_peak(), 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+    peak = max(peak_memory(), 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
     summary = {"inputs": results.total(), "results": dict(results), "slowest": slowest, "peak_mib": peak >> 20}
     sys.stdout.write(json.dumps({**summary, "failures": failures}) + "\n")
     return 1 if failures or peak > LIMIT_BYTES else 0

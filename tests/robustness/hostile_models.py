@@ -69,7 +69,7 @@ OPTIONS |= {"f_min_hz": NUMBERS, "f_max_hz": NUMBERS, "sample_rate": NUMBERS, "m
 OPTIONS |= {"std": [[1] * 9, [], 1]}
 GIANTS = ["torchvision/vit_h_14", "torchvision/regnet_y_128gf", "timm/vit_giant_patch14_dinov2"]
 
-Pairs = dict[str, Any]
+Json = dict[str, Any]
 
 
 def leaves(node: Any) -> list[tuple[Any, Any]]:
@@ -78,51 +78,51 @@ def leaves(node: Any) -> list[tuple[Any, Any]]:
     return [pair for key in keys for pair in ((node, key), *leaves(node[key]))]
 
 
-def other_value(pairs: Pairs, generator: random.Random) -> None:
+def change_values(config: Json, generator: random.Random) -> None:
     for _ in range(generator.randint(1, 2)):
-        node, key = generator.choice(leaves(pairs))
+        node, key = generator.choice(leaves(config))
         node[key] = copy.deepcopy(generator.choice(VALUES))
 
 
-def other_option(pairs: Pairs, generator: random.Random) -> None:
+def change_option(config: Json, generator: random.Random) -> None:
     option = generator.choice(sorted(OPTIONS))
-    pairs[generator.choice(["feature", "backbone"])]["options"][option] = generator.choice(OPTIONS[option])
+    config[generator.choice(["feature", "backbone"])]["options"][option] = generator.choice(OPTIONS[option])
 
 
-def other_component(pairs: Pairs, generator: random.Random) -> None:
+def change_component(config: Json, generator: random.Random) -> None:
     from musgenre import BACKBONES, FEATURES
 
     if generator.random() < 0.5:
-        pairs["feature"] = {"name": generator.choice(FEATURES.names()), "options": {}}
-        other_option(pairs, generator)
+        config["feature"] = {"name": generator.choice(FEATURES.names()), "options": {}}
+        change_option(config, generator)
     else:
         names = [name for name in BACKBONES.names() if not name.endswith("/")]
-        pairs["backbone"] = {"name": generator.choice(names + GIANTS), "options": {}}
-        pairs["feature"] = {"name": generator.choice(["logmel", "logmel-image"]), "options": {}}
+        config["backbone"] = {"name": generator.choice(names + GIANTS), "options": {}}
+        config["feature"] = {"name": generator.choice(["logmel", "logmel-image"]), "options": {}}
 
 
-def other_size(pairs: Pairs, generator: random.Random) -> None:
-    pairs["hidden"] = [generator.choice([1, 10**5, 10**9, 10**15]) for _ in range(generator.randint(1, 3))]
-    pairs["audio"][generator.choice(sorted(pairs["audio"]))] = generator.choice(NUMBERS)
+def change_sizes(config: Json, generator: random.Random) -> None:
+    config["hidden"] = [generator.choice([1, 10**5, 10**9, 10**15]) for _ in range(generator.randint(1, 3))]
+    config["audio"][generator.choice(sorted(config["audio"]))] = generator.choice(NUMBERS)
 
 
-def fewer_or_more(pairs: Pairs, generator: random.Random) -> None:
-    node, key = generator.choice(leaves(pairs))
+def delete_or_add(config: Json, generator: random.Random) -> None:
+    node, key = generator.choice(leaves(config))
     if generator.random() < 0.5:
         del node[key]
     elif isinstance(node, dict):
         node[generator.choice(WORDS)] = generator.choice(VALUES)
 
 
-CONFIG_CHANGES = (other_value, other_option, other_component, other_size, fewer_or_more)
+CONFIG_CHANGES = (change_values, change_option, change_component, change_sizes, delete_or_add)
 
 
 def changed_config(data: bytes, generator: random.Random) -> bytes:
     if generator.random() < 0.2:
         return changed_bytes(data, generator)
-    pairs = json.loads(data)
-    generator.choice(CONFIG_CHANGES)(pairs, generator)
-    return json.dumps(pairs).encode()
+    config = json.loads(data)
+    generator.choice(CONFIG_CHANGES)(config, generator)
+    return json.dumps(config).encode()
 
 
 def changed_bytes(data: bytes, generator: random.Random) -> bytes:
@@ -147,10 +147,10 @@ def changed_weights(data: bytes, generator: random.Random) -> bytes:
     length = int.from_bytes(data[:8], "little")
     header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
     kind = generator.randrange(4)
-    if kind == 0:  # values that no weight has
-        position = generator.randrange(0, len(body) - 4, 4)
+    if kind == 0:  # extreme weights
+        offset = generator.randrange(0, len(body) - 4, 4)
         number = np.float32(generator.choice([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40])).tobytes()
-        body = body[:position] + number + body[position + 4 :]
+        body = body[:offset] + number + body[offset + 4 :]
     elif kind == 1:
         return generator.choice([0, 1, 2**22 + 1, 2**40, 2**63, 2**64 - 1]).to_bytes(8, "little") + data[8:]
     else:
@@ -169,7 +169,7 @@ class Code:
         return exec, ("raise SystemExit('code from a file was run')",)
 
 
-def odd_directory(folder: Path, generator: random.Random) -> None:
+def replace_file(folder: Path, generator: random.Random) -> None:
     """Replaces one of the two files by a link, a directory, a pickle or a huge file."""
     path = folder / generator.choice(["config.json", "model.safetensors"])
     kind = generator.randrange(6)
@@ -194,13 +194,13 @@ def odd_directory(folder: Path, generator: random.Random) -> None:
             file.truncate(2**40)  # sparse: uses no disk space
 
 
-def install_audit_hook(found: list[str]) -> None:
+def install_audit_hook(events: list[str]) -> None:
     """Records events that a model must never cause."""
     forbidden = {"os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.connect", "pickle.find_class"}
 
     def hook(event: str, details: tuple[Any, ...]) -> None:
         if event in forbidden or (event == "open" and any(word in str(details[0]) for word in (SECRET, "passwd"))):
-            found.append(f"{event} {details!r}"[:200])
+            events.append(f"{event} {details!r}"[:200])
 
     sys.addaudithook(hook)
 
@@ -232,7 +232,7 @@ def write(model: Path, files: tuple[bytes, bytes], generator: random.Random) -> 
     (model / "config.json").write_bytes(changed_config(config, generator) if which == "config" else config)
     (model / "model.safetensors").write_bytes(changed_weights(weights, generator) if which == "weights" else weights)
     if which == "directory":
-        odd_directory(model, generator)
+        replace_file(model, generator)
     return which
 
 

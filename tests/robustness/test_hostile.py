@@ -1,4 +1,4 @@
-"""A sample of the inputs that nobody means well with; the programs beside this file try all of them."""
+"""A sample of malicious inputs; the programs in this directory test all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="memory and paths are those of Linux"),
+    pytest.mark.skipif(sys.platform != "linux", reason="needs the memory figures and paths of Linux"),
 ]
 HERE = Path(__file__).parent
 
@@ -20,11 +20,11 @@ HERE = Path(__file__).parent
 def run(program: str, *arguments: object) -> dict:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COVERAGE_PROCESS_START": ""}
     command = [sys.executable, HERE / program, *map(str, arguments)]
-    said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
-    assert said.stdout, f"ended with {said.returncode}: {said.stderr[-2000:]}"
-    summary = json.loads(said.stdout.splitlines()[-1])
+    completed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
+    assert completed.stdout, f"exited with {completed.returncode}: {completed.stderr[-2000:]}"
+    summary = json.loads(completed.stdout.splitlines()[-1])
     assert summary["failures"] == {}
-    assert said.returncode == 0
+    assert completed.returncode == 0
     return summary
 
 

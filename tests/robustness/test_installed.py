@@ -1,4 +1,4 @@
-"""The tests see the package that was installed, and what was installed is whole."""
+"""The tests import the installed package, and the wheel is complete."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def test_the_package_under_test_is_the_installed_one() -> None:
         assert PACKAGE / "__init__.py" in installed
 
 
-def test_the_wheel_holds_the_whole_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wheel_contains_the_complete_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = pytest.importorskip("hatchling.build")
     if not (ROOT / "src").is_dir():
-        pytest.skip("there is no source folder beside the tests")
+        pytest.skip("there is no source directory beside the tests")
     monkeypatch.chdir(ROOT)
     with zipfile.ZipFile(tmp_path / build.build_wheel(str(tmp_path))) as wheel:
-        held = {name for name in wheel.namelist() if not re.match(r"musgenre-[^/]+\.dist-info/", name)}
+        packaged = {name for name in wheel.namelist() if not re.match(r"musgenre-[^/]+\.dist-info/", name)}
     files = [
         path for path in (ROOT / "src" / "musgenre").rglob("*") if path.is_file() and "__pycache__" not in path.parts
     ]
-    assert held == {path.relative_to(ROOT / "src").as_posix() for path in files}
-    assert {"musgenre/py.typed", "musgenre/assets/model.safetensors", "musgenre/__init__.pyi"} <= held
+    assert packaged == {path.relative_to(ROOT / "src").as_posix() for path in files}
+    assert {"musgenre/py.typed", "musgenre/assets/model.safetensors", "musgenre/__init__.pyi"} <= packaged
 
 
 def test_no_upper_bounds() -> None:

@@ -88,7 +88,7 @@ def test_filter_matrices_are_bounded(make: Callable[[], object]) -> None:
         make()
 
 
-def test_the_budget_follows_the_size_of_the_weights(model: Path) -> None:
+def test_the_memory_budget_depends_on_the_size_of_the_weights(model: Path) -> None:
     shapes = {"all": (10**8,)}
     with pytest.raises(ConfigError, match="far beyond its weights"):
         validation.build_network(
@@ -152,19 +152,19 @@ def test_messages_are_short(model: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="links need privileges on other systems")
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_links_out_of_the_directory_are_refused(model: Path, name: str) -> None:
-    elsewhere = model.parent / "elsewhere"
-    elsewhere.mkdir()
-    (model / name).rename(elsewhere / name)
-    for target in (elsewhere / name, Path("../elsewhere") / name, "/dev/zero", "/nowhere"):
+    outside = model.parent / "outside"
+    outside.mkdir()
+    (model / name).rename(outside / name)
+    for target in (outside / name, Path("../outside") / name, "/dev/zero", "/nowhere"):
         (model / name).symlink_to(target)
         with pytest.raises(WeightsError, match="links out of the model's directory"):
             weights.load(model)
         (model / name).unlink()
-    (elsewhere / name).rename(model / "other")
+    (outside / name).rename(model / "other")
     (model / name).symlink_to("other")
     assert weights.load(model)[0] == CONFIG
     (model / name).unlink()
-    for target in ("nothing", name):  # the last is a circle
+    for target in ("nothing", name):  # the last is a link to itself
         (model / name).symlink_to(target)
         with pytest.raises(WeightsError, match="is not a regular file"):
             weights.load(model)
@@ -208,6 +208,8 @@ def test_a_configuration_cannot_name_a_file(model: Path, source: object) -> None
 
 
 class Code:
+    """A pickle that creates a file when it is executed."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -220,7 +222,7 @@ def test_pickles_are_refused_by_suffix(tmp_path: Path, suffix: str) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     file = folder / f"pytorch_model{suffix.upper()}"
-    file.write_bytes(pickle.dumps(Code(tmp_path / "ran")))
+    file.write_bytes(pickle.dumps(Code(tmp_path / "executed")))
     for source in (file, str(file), f"nowhere/model{suffix}", f"org/model{suffix}"):
         with pytest.raises(WeightsError, match=r"is a pickle by its suffix, .* save_pretrained"):
             GenreClassifier.from_pretrained(source)
@@ -228,7 +230,7 @@ def test_pickles_are_refused_by_suffix(tmp_path: Path, suffix: str) -> None:
         WeightsError, match=r"contains no model: .* is a pickle, which can run any code and is not loaded"
     ):
         GenreClassifier.from_pretrained(folder)
-    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "executed").exists()
 
 
 def test_pickle_beside_a_configuration(model: Path) -> None:
@@ -241,7 +243,7 @@ def test_pickle_beside_a_configuration(model: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
-def test_weights_that_are_not_finite(model: Path, number: float) -> None:
+def test_non_finite_weights(model: Path, number: float) -> None:
     tensors = load_file(model / "model.safetensors")
     tensors["head.1.bias"][0] = number
     save_file(tensors, model / "model.safetensors")
@@ -249,7 +251,7 @@ def test_weights_that_are_not_finite(model: Path, number: float) -> None:
         weights.load(model)
 
 
-def test_weights_that_overflow(model: Path) -> None:
+def test_overflowing_weights(model: Path) -> None:
     tensors = {
         name: torch.full_like(tensor, 3e38) if tensor.is_floating_point() else tensor
         for name, tensor in load_file(model / "model.safetensors").items()
@@ -268,8 +270,8 @@ def test_other_precisions_are_converted(model: Path, kind: torch.dtype) -> None:
     save_file(
         {name: t.to(kind) if t.is_floating_point() else t for name, t in tensors.items()}, model / "model.safetensors"
     )
-    found = GenreClassifier.from_pretrained(model, device="cpu").predict(NOISE).probabilities
-    assert found == pytest.approx(expected, abs=0.02)
+    converted = GenreClassifier.from_pretrained(model, device="cpu").predict(NOISE).probabilities
+    assert converted == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize(

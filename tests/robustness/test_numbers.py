@@ -1,4 +1,4 @@
-"""The same song gives the same figures, however the work is divided."""
+"""Results do not depend on the batch size or the number of threads."""
 
 from __future__ import annotations
 
@@ -32,29 +32,34 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_batches_and_threads_change_nothing_that_matters(threads) -> None:
+def test_batch_size_and_threads_do_not_matter(threads) -> None:
     classifier = GenreClassifier.from_pretrained(device="cpu")
-    found, windows, vectors = [], [], []
+    probabilities, windows, embeddings = [], [], []
     for count, size in ((1, 1), (1, 3), (1, 64), (2, 1), (2, 5), (4, 5)):
         threads(count)
         predictions = classifier.predict(songs(), batch_size=size)
-        found.append([list(prediction.probabilities.values()) for prediction in predictions])
+        probabilities.append([list(prediction.probabilities.values()) for prediction in predictions])
         windows.append(np.concatenate([prediction.windows.probabilities for prediction in predictions]))
-        vectors.append(classifier.embed(songs(), batch_size=size))
-    assert np.ptp(found, axis=0).max() < 1e-4
+        embeddings.append(classifier.embed(songs(), batch_size=size))
+    assert np.ptp(probabilities, axis=0).max() < 1e-4
     assert np.ptp(windows, axis=0).max() < 1e-4
-    assert np.ptp(vectors, axis=0).max() < 1e-4 * np.abs(vectors).max()
+    assert np.ptp(embeddings, axis=0).max() < 1e-4 * np.abs(embeddings).max()
 
 
 @pytest.mark.slow
-def test_the_program_that_compares_versions_agrees_with_itself(tmp_path: Path) -> None:
-    command, kept = [sys.executable, PROGRAM], tmp_path / "figures.json"
-    subprocess.run([*command, "write", kept], check=True, timeout=300)
-    figures = json.loads(kept.read_text())
+def test_check_versions_compares_with_its_own_output(tmp_path: Path) -> None:
+    command, path = [sys.executable, PROGRAM], tmp_path / "figures.json"
+    subprocess.run([*command, "write", path], check=True, timeout=300)
+    figures = json.loads(path.read_text())
     assert figures["versions"]["torch"] == torch.__version__.partition("+")[0]
-    for change, code, said in ((0.0, 0, "at most 0 apart"), (0.0011, 1, "at most 0.0011 apart")):
+    for change, code, message in (
+        (0.0, 0, "maximum difference of the probabilities 0\n"),
+        (0.0011, 1, "maximum difference of the probabilities 0.0011\n"),
+    ):
         figures["probabilities"]["noise"][0] += change
-        kept.write_text(json.dumps(figures))
-        again = subprocess.run([*command, "compare", kept], check=False, timeout=300, capture_output=True, text=True)
-        assert again.returncode == code, again.stderr
-        assert said in again.stdout
+        path.write_text(json.dumps(figures))
+        completed = subprocess.run(
+            [*command, "compare", path], check=False, timeout=300, capture_output=True, text=True
+        )
+        assert completed.returncode == code, completed.stderr
+        assert message in completed.stdout

@@ -1,4 +1,4 @@
-"""Decoding in another process: the same samples and errors, and a decoder that crashes or hangs costs one file."""
+"""Decoding in a subprocess: equal samples and errors; a decoder that crashes or hangs affects one file."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ Song = Callable[..., Path]
 RATE = 22_050
 
 
-def decoders() -> list[psutil.Process]:
+def decoder_processes() -> list[psutil.Process]:
     children = psutil.Process().children()
-    return [child for child in children if any("musgenre.audio.decoder_worker" in word for word in child.cmdline())]
+    return [
+        child for child in children if any("musgenre.audio.decoder_worker" in argument for argument in child.cmdline())
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def isolated() -> ReadOptions:
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
-def test_the_same_samples(song: Song, isolated: ReadOptions, kind: str) -> None:
+def test_samples_equal_inline_decoding(song: Song, isolated: ReadOptions, kind: str) -> None:
     path = song(kind)
     expected = load(path, sample_rate=RATE)
     np.testing.assert_array_equal(load(path, sample_rate=RATE, reading=isolated), expected)
@@ -51,40 +53,42 @@ def test_the_same_samples(song: Song, isolated: ReadOptions, kind: str) -> None:
     assert duration_seconds(path, reading=isolated) == duration_seconds(path)
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "empty", "missing", "NaN", "short"])
-def test_the_same_errors(song: Song, isolated: ReadOptions, tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty", "missing", "NaN", "short"])
+def test_errors_equal_inline_decoding(song: Song, isolated: ReadOptions, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "song.wav"
     if damage == "NaN":
         soundfile.write(path, np.full(RATE, np.nan), RATE, subtype="FLOAT")
     elif damage == "short":
         soundfile.write(path, np.zeros(100), RATE)
     elif damage != "missing":
-        path.write_bytes({"cut": song("WAV").read_bytes()[:50_000], "text": b"no music" * 99, "empty": b""}[damage])
-    with pytest.raises(AudioError) as here:
+        path.write_bytes(
+            {"truncated": song("WAV").read_bytes()[:50_000], "text": b"not audio" * 99, "empty": b""}[damage]
+        )
+    with pytest.raises(AudioError) as inline:
         load(path, sample_rate=RATE)
-    with pytest.raises(AudioError) as there:
+    with pytest.raises(AudioError) as isolated_error:
         load(path, sample_rate=RATE, reading=isolated)
-    assert str(there.value) == str(here.value)
-    assert type(there.value) is type(here.value)
+    assert str(isolated_error.value) == str(inline.value)
+    assert type(isolated_error.value) is type(inline.value)
 
 
-def test_one_warm_process_serves_many_files(song: Song) -> None:
+def test_a_process_is_reused_for_many_files(song: Song) -> None:
     options = ReadOptions(decode="subprocess")
-    gc.collect()  # what other tests have left
-    before = len(decoders())
+    gc.collect()  # ends the processes of earlier tests
+    before = len(decoder_processes())
     load(song("WAV"), sample_rate=RATE, reading=options)
-    (process,) = decoders()[before:]
+    (process,) = decoder_processes()[before:]
     for kind in ("FLAC", "OGG", "WAV"):
         load(song(kind), sample_rate=RATE, reading=options)
         next(blocks(song(kind), sample_rate=RATE, reading=options))
-    assert decoders()[before:] == [process]
+    assert decoder_processes()[before:] == [process]
     del options
     gc.collect()
-    process.wait(10)  # it is killed, but not waited for, by the finaliser of the options
-    assert len(decoders()) == before
+    process.wait(10)  # the finaliser of the options kills it without waiting
+    assert len(decoder_processes()) == before
 
 
-def test_threads_have_a_process_each(song: Song) -> None:
+def test_each_thread_has_its_own_process(song: Song) -> None:
     options, results = ReadOptions(decode="subprocess"), []
     barrier = threading.Barrier(3)
 
@@ -122,7 +126,7 @@ FAULTS = """
             if self.samplerate == 13_333:
                 bytearray(2**33)
             if self.samplerate == 14_444:
-                print("nonsense", file=sys.__stdout__, flush=True)
+                print("invalid", file=sys.__stdout__, flush=True)
                 os.write(os.open(__file__ + ".written", os.O_CREAT | os.O_WRONLY), b"x")
             return block
 
@@ -132,7 +136,7 @@ FAULTS = """
 
 @pytest.fixture
 def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Path]:
-    """Puts a libsndfile before the real one, for processes that start now, that goes wrong at certain rates."""
+    """Replaces soundfile in new processes by a module that fails at certain sample rates."""
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "soundfile.py").write_text(textwrap.dedent(FAULTS).format(path=soundfile.__file__))
     monkeypatch.setattr(sys, "path", [str(tmp_path / "modules"), *sys.path])
@@ -145,9 +149,9 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], P
     return song
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals and limits are those of POSIX")
+@pytest.mark.skipif(os.name != "posix", reason="needs the signals and resource limits of POSIX")
 @pytest.mark.parametrize(
-    ("rate", "said"),
+    ("rate", "message"),
     [
         (11_111, r"11111.wav: its decoder crashed \(SIGSEGV\); convert the file or omit it"),
         (12_222, r"12222.wav: its decoder did not answer within 0.5 s and was stopped"),
@@ -156,20 +160,20 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], P
     ],
     ids=["crash", "hang", "memory", "write"],
 )
-def test_a_decoder_that_goes_wrong_costs_that_file_alone(faulty: Callable[[int], Path], rate: int, said: str) -> None:
+def test_a_failing_decoder_affects_only_its_file(faulty: Callable[[int], Path], rate: int, message: str) -> None:
     options = ReadOptions(decode="subprocess", timeout_seconds=0.5 if rate == 12_222 else 10)
     good = faulty(8_000)
     for _ in range(2):
         assert load(good, sample_rate=8_000, reading=options).size == 8_000
-        with pytest.raises(AudioFileError, match=said):
+        with pytest.raises(AudioFileError, match=message):
             load(faulty(rate), sample_rate=8_000, reading=options)
     assert load(good, sample_rate=8_000, reading=options).size == 8_000
 
 
-def test_it_imports_nothing_from_the_folder_it_is_started_in(
+def test_nothing_is_imported_from_the_working_directory(
     song: Song, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "soundfile.py").write_text("raise SystemExit('the folder of songs was imported from')")
+    (tmp_path / "soundfile.py").write_text("raise SystemExit('imported from the working directory')")
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     monkeypatch.chdir(tmp_path)
     assert load(song("WAV"), sample_rate=RATE, reading=ReadOptions(decode="subprocess")).size
@@ -187,15 +191,15 @@ def test_an_exception_of_the_file_object_is_raised(
     song: Song, isolated: ReadOptions, error: type[BaseException]
 ) -> None:
     file = Failing(song("WAV").read_bytes())
-    # Raised from its class: an instance among the parameters would keep its traceback, with the resampler's C++ object
-    # in a frame of it, until the interpreter has exited.
+    # Raised from its class: an instance among the parameters would hold its traceback, and a frame with the resampler's
+    # C++ object, until the interpreter exits.
     file.error = error  # type: ignore[attr-defined]
     with pytest.raises(AudioFileError if issubclass(error, Exception) else KeyboardInterrupt):
         load(file, sample_rate=RATE, reading=isolated)
     assert load(song("WAV"), sample_rate=RATE, reading=isolated).size
 
 
-def test_options_are_plain_data(song: Song) -> None:
+def test_options_can_be_copied_and_pickled(song: Song) -> None:
     options = ReadOptions(max_channels=2, decode="subprocess")
     load(song("WAV"), sample_rate=RATE, reading=options)
     for other in (copy.deepcopy(options), pickle.loads(pickle.dumps(options))):
@@ -205,7 +209,7 @@ def test_options_are_plain_data(song: Song) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (
             {"max_duration_seconds": 5.9},
@@ -217,7 +221,7 @@ def test_options_are_plain_data(song: Song) -> None:
 )
 @pytest.mark.parametrize("decode", ["inline", "subprocess"])
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
-def test_limits(song: Song, kind: str, decode: str, options: dict, said: str) -> None:
+def test_limits(song: Song, kind: str, decode: str, options: dict, message: str) -> None:
     path = song(kind)
     reading = ReadOptions(**options, decode=decode)
     for read in (
@@ -226,17 +230,17 @@ def test_limits(song: Song, kind: str, decode: str, options: dict, said: str) ->
         lambda source: duration_seconds(source, reading=reading),
     ):
         for source in (path, io.BytesIO(path.read_bytes())):
-            with pytest.raises(AudioFileError, match=said):
+            with pytest.raises(AudioFileError, match=message):
                 read(source)
     waveform = np.zeros((2, 7 * RATE), np.int16)
     assert load((waveform, RATE), sample_rate=RATE, reading=reading).size == 7 * RATE
 
 
-def test_a_length_that_no_header_tells_is_limited_as_it_is_read() -> None:
+def test_the_duration_limit_applies_without_a_length_in_the_header() -> None:
     data = io.BytesIO()
     soundfile.write(data, np.zeros(60 * RATE, np.int16), RATE, format="MP3")
-    bare = data.getvalue()
-    bare = bare[bare.index(b"\xff", 200) :]  # without the first frame, which counts the others
+    uncounted = data.getvalue()
+    uncounted = uncounted[uncounted.index(b"\xff", 200) :]  # without the first frame, which counts the others
 
     class Counting(io.BytesIO):
         count = 0
@@ -246,11 +250,11 @@ def test_a_length_that_no_header_tells_is_limited_as_it_is_read() -> None:
             self.count += len(part)
             return part
 
-    assert duration_seconds(io.BytesIO(bare)) > 59
-    counting = Counting(bare)
+    assert duration_seconds(io.BytesIO(uncounted)) > 59
+    counting = Counting(uncounted)
     with pytest.raises(AudioFileError, match="the limit is 15"):
         load(counting, sample_rate=RATE, reading=ReadOptions(max_duration_seconds=15))
-    assert counting.count < 0.7 * len(bare)
+    assert counting.count < 0.7 * len(uncounted)
 
 
 @pytest.mark.parametrize(

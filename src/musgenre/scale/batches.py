@@ -38,7 +38,7 @@ def predict_batch(
         batch: Columns of a dict or a pandas ``DataFrame``: ``path``, paths or URIs of files; or ``bytes``, the content
             of files; or ``samples``, mono float32 at the model's rate. ``id`` identifies the recordings, and defaults
             to ``path``.
-        classifier: The classifier; ``None`` loads the one in the package, at each call.
+        classifier: The classifier; ``None`` loads the bundled classifier at each call.
         embedding: Whether to return the mean of the backbone's outputs.
         windows: Whether to return the probabilities of each window.
         batch_size: Windows in a batch, of any recordings; by default 10 on a CPU, 64 on a GPU.
@@ -62,9 +62,9 @@ def predict_batch(
     size = batch_size or batch_size_for(model.device, is_shared=False)
     with contextlib.closing(_windows(tracks, model, filesystem=filesystem)) as all_windows:
         for window_batch in batched(all_windows, size):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             keys, rows = run_batch(window_batch, function, device=model.device)
-            share = (time.perf_counter() - begun) / len(keys)
+            share = (time.perf_counter() - started) / len(keys)
             for (track, start), row in zip(keys, rows, strict=True):
                 track.starts.append(start)
                 track.rows.append(row)
@@ -86,7 +86,7 @@ class _Track:
     rows: list[Floats] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def opened(self, spec: AudioSpec, *, filesystem: Any) -> Iterator[AudioSource]:
+    def open(self, spec: AudioSpec, *, filesystem: Any) -> Iterator[AudioSource]:
         """Open the recording from its samples, bytes or path."""
         if self.source.get("samples") is not None:
             yield self.source["samples"], spec.sample_rate
@@ -107,26 +107,26 @@ class _Track:
         return row | {"id": self.id, "error": self.error, "seconds": self.seconds}
 
     def _results(self, labels: Sequence[str], *, embedding: bool, windows: bool) -> dict[str, Any]:
-        probabilities, vectors = np.split(np.stack(self.rows), [len(labels)], axis=1)
+        probabilities, embeddings = np.split(np.stack(self.rows), [len(labels)], axis=1)
         outputs = WindowOutputs(np.array(self.starts), probabilities, self.duration_seconds)
         prediction = outputs.to_prediction(labels)
         names = ("label", "probability", "probabilities", "duration_seconds")
         row = {name: getattr(prediction, name) for name in names}
         if embedding:
-            row["embedding"] = WindowOutputs(outputs.start_seconds, vectors, self.duration_seconds).to_embedding()
+            row["embedding"] = WindowOutputs(outputs.start_seconds, embeddings, self.duration_seconds).to_embedding()
         if windows:
             pairs = zip(self.starts, probabilities, strict=True)
-            row["windows"] = [{"start_seconds": start, "probabilities": one} for start, one in pairs]
+            row["windows"] = [{"start_seconds": start, "probabilities": values} for start, values in pairs]
         return row
 
 
 def _tracks(batch: Mapping[str, Sequence[Any]]) -> list[_Track]:
     columns = {name: list(batch[name]) for name in ("path", "bytes", "samples", "error", "seconds") if name in batch}
-    ids = [str(one) for one in batch["id" if "id" in batch else "path"]]
+    ids = [str(value) for value in batch["id" if "id" in batch else "path"]]
     tracks = []
-    for number, one in enumerate(ids):
-        source = {name: values[number] for name, values in columns.items()}
-        tracks.append(_Track(one, source, error=source.get("error"), seconds=source.get("seconds", 0.0)))
+    for index, track_id in enumerate(ids):
+        source = {name: values[index] for name, values in columns.items()}
+        tracks.append(_Track(track_id, source, error=source.get("error"), seconds=source.get("seconds", 0.0)))
     return tracks
 
 
@@ -138,19 +138,19 @@ def _windows(
     for track in tracks:
         if track.error is not None:
             continue
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
-            with track.opened(spec, filesystem=filesystem) as source:
+            with track.open(spec, filesystem=filesystem) as source:
                 audio = AudioWindows(source, spec, reading=model.reading)
                 with contextlib.closing(iter(audio)) as windows:
                     for start, window in windows:
-                        track.seconds += time.perf_counter() - begun
+                        track.seconds += time.perf_counter() - started
                         yield (track, start), window
-                        begun = time.perf_counter()
+                        started = time.perf_counter()
                 track.duration_seconds = audio.duration_seconds
         except UNREADABLE as error:
             track.error = error_record(error)
-        track.seconds += time.perf_counter() - begun
+        track.seconds += time.perf_counter() - started
 
 
 def _names(*, embedding: bool, windows: bool) -> list[str]:

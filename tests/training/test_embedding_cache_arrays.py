@@ -47,17 +47,17 @@ class Source:
             yield EXPECTED.reshape(-1, SHAPE[-1])[part.start : part.stop]
 
 
-def files(folder: Path) -> set[str]:
+def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {"lock"}
 
 
-def test_the_file_holds_the_computed_array_and_numpy_reads_it(tmp_path: Path):
+def test_the_file_contains_the_computed_array_and_can_be_read_by_numpy(tmp_path: Path):
     source = Source()
     path = CachedArray(tmp_path / "a" / "b", shape=SHAPE).fill(source)
     np.testing.assert_array_equal(np.load(path), EXPECTED)
     assert isinstance(np.load(path, mmap_mode="r"), np.memmap)
     assert [row for part in source.requested for row in part] == list(range(SHAPE[0] * SHAPE[1]))
-    assert files(path.parent) == {"embeddings.npy"}
+    assert names_in(path.parent) == {"embeddings.npy"}
 
 
 def test_a_complete_array_is_not_computed_again_even_in_a_read_only_directory(
@@ -66,9 +66,9 @@ def test_a_complete_array_is_not_computed_again_even_in_a_read_only_directory(
     path = CachedArray(tmp_path, shape=SHAPE).fill(Source())
     before = path.stat().st_mtime_ns
     monkeypatch.setattr(filelock, "FileLock", None)
-    again = Source()
-    assert CachedArray(tmp_path, shape=SHAPE).fill(again) == path
-    assert again.requested == []
+    source = Source()
+    assert CachedArray(tmp_path, shape=SHAPE).fill(source) == path
+    assert source.requested == []
     assert path.stat().st_mtime_ns == before
 
 
@@ -83,19 +83,19 @@ def test_parts_computed_before_an_interruption_are_reused(tmp_path: Path, error:
     assert len(first.requested) == 2
     assert second.requested[0] == range(2 * PART_ROWS, 3 * PART_ROWS)
     np.testing.assert_array_equal(np.load(path), EXPECTED)
-    assert files(tmp_path) == {"embeddings.npy"}
+    assert names_in(tmp_path) == {"embeddings.npy"}
 
 
 def test_partial_files_of_a_killed_process_are_removed(tmp_path: Path):
     (tmp_path / ".part-000000000.npy.0123.partial").write_bytes(b"half")
     CachedArray(tmp_path, shape=SHAPE).fill(Source())
-    assert files(tmp_path) == {"embeddings.npy"}
+    assert names_in(tmp_path) == {"embeddings.npy"}
 
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_any_changed_byte_is_detected(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
-    folder = tmp_path_factory.mktemp("kept")
+    folder = tmp_path_factory.mktemp("cache")
     path = CachedArray(folder, shape=(4, 3)).fill(lambda _: (rows for rows in [EXPECTED[:4, 0, :3]]))
     content = bytearray(path.read_bytes())
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
@@ -105,7 +105,7 @@ def test_any_changed_byte_is_detected(tmp_path_factory: pytest.TempPathFactory, 
     np.testing.assert_array_equal(np.load(path), EXPECTED[:4, 0, :3])
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "text", "bare", "shape"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "no checksum", "shape"])
 @pytest.mark.parametrize("name", ["embeddings.npy", "part-000000000.npy"])
 def test_a_damaged_file_is_computed_again_with_one_warning(tmp_path: Path, name: str, damage: str):
     last = SHAPE[0] * SHAPE[1] - 1
@@ -116,15 +116,13 @@ def test_a_damaged_file_is_computed_again_with_one_warning(tmp_path: Path, name:
         CachedArray(tmp_path, shape=SHAPE).fill(Source())
     path = tmp_path / name
     content = path.read_bytes()
-    if damage == "bare":  # as np.save writes it, without a checksum
+    if damage == "no checksum":  # as np.save writes it, without a checksum
         np.save(path, np.zeros(SHAPE, np.float32))
     elif damage == "shape":
-        elsewhere = CachedArray(tmp_path / "other", shape=(1, 1)).fill(
-            lambda _: (rows for rows in [EXPECTED[0, :1, :1]])
-        )
-        elsewhere.replace(path)
+        other = CachedArray(tmp_path / "other", shape=(1, 1)).fill(lambda _: (rows for rows in [EXPECTED[0, :1, :1]]))
+        other.replace(path)
     else:
-        path.write_bytes({"empty": b"", "cut": content[:-7], "text": b"not an array"}[damage])
+        path.write_bytes({"empty": b"", "truncated": content[:-7], "text": b"not an array"}[damage])
     with pytest.warns(DatasetWarning, match="damaged") as record:
         CachedArray(tmp_path, shape=SHAPE).fill(Source())
     assert len(record) == 1
@@ -134,7 +132,7 @@ def test_a_damaged_file_is_computed_again_with_one_warning(tmp_path: Path, name:
         CachedArray(tmp_path, shape=SHAPE).fill(Source())
 
 
-def test_of_many_threads_one_computes_and_the_others_wait(tmp_path: Path):
+def test_one_thread_computes_while_the_others_wait(tmp_path: Path):
     sources = [Source(pause_seconds=0.02) for _ in range(6)]
     arrays: list[np.ndarray] = []
     threads = [
@@ -159,47 +157,45 @@ class TestFullDisk:
         with pytest.raises(DatasetError, match="are free"):
             CachedArray(tmp_path, shape=SHAPE).fill(source)
         assert source.requested == []
-        assert files(tmp_path) == set()
+        assert names_in(tmp_path) == set()
 
-    @pytest.mark.parametrize("writes", [0, 2, 7])  # the first part, the third, and the whole
+    @pytest.mark.parametrize("writes", [0, 2, 7])  # before the first part, the third, and the complete array
     def test_no_partial_file_remains_and_complete_parts_are_reused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
     ):
-        left = iter([True] * writes)
+        successes = iter([True] * writes)
         original = embedding_cache.atomic_write
 
         @contextlib.contextmanager
         def until_full(path: Path) -> Iterator[Path]:
             with original(path) as partial:
                 yield partial
-                if not next(left, False):  # what is written reaches the disk when the file is closed
+                if not next(successes, False):  # buffered data reaches the disk when the file is closed
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         with monkeypatch.context() as full:
             full.setattr(embedding_cache, "atomic_write", until_full)
             with pytest.raises(DatasetError, match="No space left"):
                 CachedArray(tmp_path, shape=SHAPE).fill(Source())
-        assert files(tmp_path) == {f"part-{PART_ROWS * number:09d}.npy" for number in range(writes)}
+        assert names_in(tmp_path) == {f"part-{PART_ROWS * number:09d}.npy" for number in range(writes)}
         source = Source()
         np.testing.assert_array_equal(np.load(CachedArray(tmp_path, shape=SHAPE).fill(source)), EXPECTED)
         assert len(source.requested) == 7 - writes
 
-    def test_a_real_disk_that_is_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_full_tmpfs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         mount = ["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", str(tmp_path)]
         if (
             os.name != "posix"
             or os.geteuid() != 0
             or subprocess.run(mount, check=False, capture_output=True).returncode
         ):
-            pytest.skip("a small disk can be mounted by root alone")
+            pytest.skip("mounting a small disk requires root")
         try:
             usage = embedding_cache.shutil.disk_usage("/")
-            monkeypatch.setattr(
-                embedding_cache.shutil, "disk_usage", lambda _: usage
-            )  # filled by another in the meantime
+            monkeypatch.setattr(embedding_cache.shutil, "disk_usage", lambda _: usage)  # as if the disk filled up later
             with pytest.raises(DatasetError, match="No space left"):
                 CachedArray(tmp_path, shape=SHAPE).fill(Source())
-            for path in tmp_path.glob("*[!k]"):  # all but the lock
+            for path in tmp_path.glob("*[!k]"):  # excludes the lock
                 first = int(path.stem.removeprefix("part-"))
                 np.testing.assert_array_equal(np.load(path), EXPECTED.reshape(-1, SHAPE[-1])[first : first + PART_ROWS])
         finally:
@@ -207,11 +203,11 @@ class TestFullDisk:
 
 
 def test_a_directory_that_cannot_be_written(tmp_path: Path):
-    (tmp_path / "file").write_text("stands here")
+    (tmp_path / "file").write_text("not a directory")
     with pytest.raises(DatasetError, match=r"Cannot cache embeddings in .*file"):
         CachedArray(tmp_path / "file" / "key", shape=SHAPE).fill(Source())
 
 
 def test_an_unreadable_track_is_not_reported_as_a_disk_error(tmp_path: Path):
     with pytest.raises(AudioFileError, match="song"):
-        CachedArray(tmp_path, shape=SHAPE).fill(Source(fails_at=0, error=AudioFileError("song.mp3 is cut short")))
+        CachedArray(tmp_path, shape=SHAPE).fill(Source(fails_at=0, error=AudioFileError("song.mp3 is truncated")))
