@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 import weakref
@@ -11,8 +12,9 @@ from concurrent.futures import CancelledError
 import pytest
 import torch
 
+from musgenre.core import threads
 from musgenre.core.errors import ParameterError
-from musgenre.core.threads import Prefetcher, WorkerPool, raise_if_cancelled, single_core_workers
+from musgenre.core.threads import Prefetcher, WorkerPool, compute_step, raise_if_cancelled, single_core_workers
 
 
 def wait_until(condition, seconds=10.0):
@@ -204,3 +206,35 @@ class TestWorkerPool:
     def test_nothing_is_cancelled_outside_of_a_task(self):
         assert raise_if_cancelled() is None
         assert list(single_core_workers(2).map(lambda _: raise_if_cancelled(), range(4))) == [None] * 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+class TestFork:
+    def test_fork_waits_for_running_steps(self):
+        entered, ended = threading.Event(), []
+
+        def work():
+            with compute_step():
+                entered.set()
+                time.sleep(0.3)
+                ended.append(time.monotonic())
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        entered.wait(10)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if ended else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        thread.join()
+        with compute_step():  # steps begin again
+            pass
+
+    def test_fork_in_a_step_waits_for_a_limited_time(self, monkeypatch):
+        monkeypatch.setattr(threads, "_FORK_SECONDS", 0.1)
+        with compute_step():
+            child = os.fork()
+            if child == 0:
+                with compute_step():
+                    os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -54,8 +54,10 @@ def threads(request):
 @pytest.fixture
 def run_script(tmp_path):
     """Runs a script in a fresh interpreter, which must exit within ten seconds after it prints 'done'."""
+    import signal
     import subprocess
     import sys
+    import threading
     import time
     from pathlib import Path
 
@@ -65,8 +67,16 @@ def run_script(tmp_path):
         script.write_text(head + body)
         environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
         process = subprocess.Popen(
-            [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+            [sys.executable, "-X", "faulthandler", str(script)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            start_new_session=True,
         )
+        # Ends the script and what it forked, so that a hang is a failure of this test.
+        timer = threading.Timer(100, os.killpg if hasattr(os, "killpg") else os.kill, (process.pid, signal.SIGABRT))
+        timer.start()
         try:
             lines = []
             for line in process.stdout:
@@ -79,6 +89,7 @@ def run_script(tmp_path):
             assert lines[-1].startswith("done"), "".join(lines) + rest
             assert time.monotonic() - start < 10, "the interpreter took too long to exit\n" + rest
         finally:
+            timer.cancel()
             process.kill()
         assert code is None or process.returncode == code, "".join(lines) + rest
         return "".join(lines) + rest

@@ -297,7 +297,7 @@ paths = {[str(path) for path in paths[:8]]!r}
 expected = classifier.predict(paths[0]).probabilities
 iterator = classifier.predict_iter(paths)
 next(iterator)
-child = os.fork()
+child = os.fork()  # while workers compute
 if child == 0:
     try:
         next(iterator)

@@ -22,6 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _END = object()
+_FORK_SECONDS = 10.0
 _local = threading.local()  # ``task``: the task that this worker thread runs
 
 
@@ -207,9 +208,59 @@ def _executor(count: int, intra_op_threads: int) -> ThreadPoolExecutor:
     )
 
 
-# A forked process has none of its parent's threads.
+class _ForkGate:
+    """Lets ``os.fork`` wait until no step computes.
+
+    A forked process has a copy of the locks of oneDNN and other libraries, but not the threads that hold them.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all steps, in a forked process: threads that do not exist there may hold the parent's lock."""
+        self._condition = threading.Condition()
+        self._running = 0
+        self._is_forking = False
+
+    def __enter__(self) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: not self._is_forking)
+            self._running += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._condition:
+            self._running = max(0, self._running - 1)  # 0 if this process was forked within the step
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        """Let no further step begin, and wait for those that run, for a limited time: one of them may be forking."""
+        with self._condition:
+            self._is_forking = True
+            self._condition.wait_for(lambda: self._running == 0, timeout=_FORK_SECONDS)
+
+    def open(self) -> None:
+        """Let steps begin again."""
+        with self._condition:
+            self._is_forking = False
+            self._condition.notify_all()
+
+
+_fork_gate = _ForkGate()
+
+
+def compute_step() -> _ForkGate:
+    """Return a context manager for one step of a computation, during which ``os.fork`` in another thread waits."""
+    return _fork_gate
+
+
+def _reset_after_fork() -> None:
+    _fork_gate.reset()
+    _executor.cache_clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_executor.cache_clear)
+    os.register_at_fork(before=_fork_gate.close, after_in_parent=_fork_gate.open, after_in_child=_reset_after_fork)
 
 
 def _compute_on_one_core(default: int) -> None:
