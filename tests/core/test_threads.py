@@ -1,4 +1,4 @@
-"""Prefetching and worker threads: order, bounds, errors, cancellation, and nothing that waits in a finaliser."""
+"""Prefetching and worker threads: order, bounds, errors, cancellation, and finalisers that do not block."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TestPrefetcher:
         with pytest.raises(ParameterError, match="depth must be at least 1, not 0"):
             Prefetcher([], depth=0)
 
-    def test_an_error_is_raised_in_its_turn(self):
+    def test_errors_are_raised_in_order(self):
         def items():
             yield 1
             raise KeyError("two")
@@ -100,9 +100,9 @@ class TestPrefetcher:
 
         reader = Prefetcher(items(), depth=8)
         next(reader)
-        begun = time.monotonic()
-        del reader  # waits for nothing, although an item is being computed
-        assert time.monotonic() - begun < 5
+        start = time.monotonic()
+        del reader  # does not block, although an item is being computed
+        assert time.monotonic() - start < 5
         assert threading.active_count() > before
         blocked.set()
         assert wait_until(lambda: threading.active_count() == before)
@@ -148,15 +148,15 @@ class TestWorkerPool:
             assert len(taken) - len(done) <= 4
 
     def test_the_first_error_cancels_the_rest(self):
-        begun = []
+        started = []
 
         def work(item):
-            begun.append(item)
+            started.append(item)
             return 1 // (item - 3)
 
         with pytest.raises(ZeroDivisionError):
             list(single_core_workers(2).map(work, range(1000)))
-        assert len(begun) < 20
+        assert len(started) < 20
 
     def test_without_an_executor_tasks_run_in_the_callers_thread(self):
         thread = threading.get_ident()
@@ -182,12 +182,12 @@ class TestWorkerPool:
         results = single_core_workers(2).map(work, range(20))
         next(results)
         assert entered.wait(10)
-        begun = time.monotonic()
+        start = time.monotonic()
         if drop:
             del results
         else:
             results.close()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - start < 5
         release.set()
         assert list(single_core_workers(2).map(lambda item: item, range(8))) == list(range(8))
         assert set(ended) == {"cancelled"}

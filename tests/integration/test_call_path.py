@@ -1,4 +1,4 @@
-"""The path of one prediction through the package stays short enough to be read."""
+"""The number of files that a prediction passes through, and its documented call path."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_at_most_eight_files_each_entered_from_at_most_two_others(recorded):
     assert {file: found for file, found in callers.items() if file in files and len(found) > 2} == {}
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="older versions do not know the qualified names of functions")
-def test_the_documented_path_is_the_real_one(recorded):
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="qualified names of code objects need Python 3.11")
+def test_documented_path_matches_the_recorded_path(recorded):
     page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     section = page.partition("## Call path of a prediction")[2].partition("\n## ")[0]
     documented = re.findall(r"`([\w/]+\.py):([\w.]+)`", section)

@@ -1,4 +1,4 @@
-"""How often things are done: the counts on which speed rests, and which no busy machine can change."""
+"""Counts of costly operations, which determine the speed and do not depend on the load of the machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RATE = 22_050
 
 
 class Counts(TorchDispatchMode):
-    """Counts operations, and of the Fourier transform the frames and of products the multiplications."""
+    """Counts operations, frames of Fourier transforms, and multiplications in matrix products."""
 
     def __init__(self):
         super().__init__()
@@ -41,7 +41,7 @@ class Counts(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(("batch", "samples"), [(1, 30 * RATE), (4, 3 * RATE)])
-def test_each_frame_is_transformed_once_and_only_what_is_not_zero_multiplied(batch, samples):
+def test_frames_are_transformed_once_and_zero_mel_weights_are_skipped(batch, samples):
     feature = LogMel(sample_rate=RATE)
     frames = batch * feature.out_shape(samples)[2]
     with Counts() as counts:
@@ -51,7 +51,7 @@ def test_each_frame_is_transformed_once_and_only_what_is_not_zero_multiplied(bat
     assert counts.products < frames * 128 * 1025 / 6
 
 
-def test_blocks_stay_in_the_cache():
+def test_blocks_fit_into_the_cpu_cache():
     largest = 0
 
     class Largest(TorchDispatchMode):
@@ -77,24 +77,24 @@ def classifier():
     ("seconds", "batch_size", "threads", "passes"),
     [(30, None, 2, 2), (31, None, 2, 3), (30, None, 1, 1), (31, None, 1, 2), (30, 16, 2, 1), (1, None, 2, 1)],
 )
-@pytest.mark.usefixtures("two_threads")  # which puts their number back
-def test_a_song_takes_as_many_passes_as_it_has_batches(seconds, batch_size, threads, passes):
+@pytest.mark.usefixtures("two_threads")  # restores the number of threads
+def test_one_forward_pass_per_batch(seconds, batch_size, threads, passes):
     torch.set_num_threads(threads)
-    model, seen = classifier(), []
-    model.network.backbone.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
+    model, batch_sizes = classifier(), []
+    model.network.backbone.register_forward_hook(lambda _, args, __: batch_sizes.append(len(args[0])))
     noise = np.random.default_rng(0).normal(scale=0.1, size=seconds * RATE)
     model.predict((noise, RATE), batch_size=batch_size)
-    assert len(seen) == passes
-    assert sum(seen) == -(-seconds // 3)
+    assert len(batch_sizes) == passes
+    assert sum(batch_sizes) == -(-seconds // 3)
 
 
 @pytest.mark.parametrize(("rate", "calls"), [(RATE, 0), (44_100, 4 + 1)])
-def test_a_song_is_resampled_once_by_block_and_not_at_all_at_its_own_rate(monkeypatch, tmp_path, rate, calls):
-    made, chunks = [], []
+def test_one_resampler_call_per_block_and_none_at_the_target_rate(monkeypatch, tmp_path, rate, calls):
+    streams, chunks = [], []
 
     class Stream(soxr.ResampleStream):
         def __init__(self, *args, **options):
-            made.append(args)
+            streams.append(args)
             super().__init__(*args, **options)
 
         def resample_chunk(self, *args, **options):
@@ -105,7 +105,7 @@ def test_a_song_is_resampled_once_by_block_and_not_at_all_at_its_own_rate(monkey
     noise = np.random.default_rng(0).normal(scale=0.1, size=(rate * 35, 2))
     soundfile.write(tmp_path / "song.wav", noise, rate)
     assert load(tmp_path / "song.wav", sample_rate=RATE).size == pytest.approx(35 * RATE, abs=2)
-    assert len(made) == (calls > 0)
+    assert len(streams) == (calls > 0)
     assert len(chunks) == calls
 
 
@@ -117,19 +117,19 @@ class File(io.BytesIO):
         return super().read(*args)
 
 
-def test_an_mp3_is_decoded_in_as_many_calls_as_it_has_blocks(monkeypatch):
+def test_one_mp3_decoder_call_per_block(monkeypatch):
     calls, decode, file = [], soundfile.SoundFile.buffer_read_into, File()
     monkeypatch.setattr(soundfile.SoundFile, "buffer_read_into", lambda *args: calls.append(1) or decode(*args))
     soundfile.write(file, np.random.default_rng(0).normal(scale=0.1, size=35 * RATE), RATE, format="MP3")
     file.seek(0)
     load(file, sample_rate=RATE)
     assert len(calls) == 4
-    assert file.reads < 35 * RATE / 1152  # the decoder itself asks four times for each frame
+    assert file.reads < 35 * RATE / 1152  # the decoder by itself reads four times per frame
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["library", "command line"])
-def test_predicting_loads_no_more_than_it_needs(tmp_path, command):
+def test_predicting_does_not_import_unused_libraries(tmp_path, command):
     soundfile.write(tmp_path / "song.wav", np.random.default_rng(0).normal(scale=0.1, size=RATE * 4), RATE)
     song = str(tmp_path / "song.wav")
     codes = {
@@ -137,8 +137,8 @@ def test_predicting_loads_no_more_than_it_needs(tmp_path, command):
         "command line": f"import sys; sys.argv = ['musgenre', 'predict', {song!r}]\n"
         "from musgenre.cli.main import app\ntry: app()\nexcept SystemExit: pass",
     }
-    needless = "librosa scipy numba sklearn matplotlib lightning torchvision huggingface_hub rich onnx onnxruntime timm"
-    needless += " torch._dynamo torch._inductor sympy"
-    check = f"\nimport sys; print(*[name for name in {needless!r}.split() if name in sys.modules], file=sys.stderr)"
+    unused = "librosa scipy numba sklearn matplotlib lightning torchvision huggingface_hub rich onnx onnxruntime timm"
+    unused += " torch._dynamo torch._inductor sympy"
+    check = f"\nimport sys; print(*[name for name in {unused!r}.split() if name in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", codes[command] + check], capture_output=True, text=True, check=True)
     assert done.stderr.split() == []

@@ -8,7 +8,7 @@ from pathlib import Path
 README = Path(__file__).parents[2] / "README.md"
 
 
-def test_the_example_prints_what_the_readme_shows(monkeypatch):
+def test_example_prints_the_documented_output(monkeypatch):
     monkeypatch.chdir(README.parent)
     # The closing fence of Markdown would otherwise be part of the expected output.
     text = README.read_text(encoding="utf-8").replace("```", "")

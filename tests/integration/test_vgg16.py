@@ -1,4 +1,4 @@
-"""The mission once through: a picture network's weights from a file, fine-tuned on songs, saved, loaded, used."""
+"""Fine-tuning of VGG-16 end to end: initial weights from a file, training, saving, loading and predicting."""
 
 import dataclasses
 
@@ -16,10 +16,10 @@ from musgenre.training.config import FinetuneConfig
 pytestmark = pytest.mark.slow
 
 
-def test_vgg16_is_fine_tuned_on_songs_and_comes_back_from_disk(genre_folder, tmp_path):
+def test_vgg16_is_fine_tuned_saved_and_loaded(genre_folder, tmp_path):
     torch.manual_seed(0)
-    pictures = torchvision.models.vgg16(weights=None).features.state_dict()
-    initial = {f"features.{name}": tensor for name, tensor in pictures.items()}
+    image_weights = torchvision.models.vgg16(weights=None).features.state_dict()
+    initial = {f"features.{name}": tensor for name, tensor in image_weights.items()}
     save_file(initial, tmp_path / "vgg16.safetensors")
     train, valid = holdout(AudioFolder(genre_folder), fraction=0.25)
     config = FinetuneConfig(
@@ -38,15 +38,15 @@ def test_vgg16_is_fine_tuned_on_songs_and_comes_back_from_disk(genre_folder, tmp
     assert result.classifier.config.feature == Component("logmel-image")
     widths = [layer.out_features for layer in network.head if isinstance(layer, torch.nn.Linear)]
     assert widths == [2048, 512, 256, 128, 64, 2]
-    learned = {name for name, tensor in network.backbone.state_dict().items() if not torch.equal(tensor, initial[name])}
-    assert learned <= {f"features.{layer}.{kind}" for layer in (24, 26, 28) for kind in ("weight", "bias")}
+    changed = {name for name, tensor in network.backbone.state_dict().items() if not torch.equal(tensor, initial[name])}
+    assert changed <= {f"features.{layer}.{kind}" for layer in (24, 26, 28) for kind in ("weight", "bias")}
 
     result.classifier.save_pretrained(tmp_path / "model")
-    (tmp_path / "vgg16.safetensors").unlink()  # what was the beginning is no longer needed
-    again = musgenre.GenreClassifier.from_pretrained(tmp_path / "model")
-    assert again.config.backbone == Component("vgg16", {"top": "pool"})
-    assert again.config == dataclasses.replace(result.classifier.config, backbone=again.config.backbone)
+    (tmp_path / "vgg16.safetensors").unlink()  # the saved model does not need the initial weights
+    loaded = musgenre.GenreClassifier.from_pretrained(tmp_path / "model")
+    assert loaded.config.backbone == Component("vgg16", {"top": "pool"})
+    assert loaded.config == dataclasses.replace(result.classifier.config, backbone=loaded.config.backbone)
     song = valid[0].path
-    before, after = result.classifier.predict(song), again.predict(song)
+    before, after = result.classifier.predict(song), loaded.predict(song)
     np.testing.assert_array_equal(before.windows.probabilities, after.windows.probabilities)
-    assert again.embed(song).shape == (512,)
+    assert loaded.embed(song).shape == (512,)

@@ -1,4 +1,4 @@
-"""The classifier: what goes in, what comes out, and what it does with what it cannot use."""
+"""GenreClassifier: sources, predictions, embeddings, saving, and errors."""
 
 import io
 import threading
@@ -29,9 +29,9 @@ def song():
     return np.random.default_rng(0).normal(scale=0.1, size=RATE * 10).astype(np.float32)
 
 
-def test_a_prediction_says_what_the_network_says_of_its_windows(classifier, song):
+def test_prediction_is_the_mean_over_the_networks_windows(classifier, song):
     prediction = classifier.predict((song, RATE))
-    starts = [0, 3 * RATE, 6 * RATE, 7 * RATE]  # the last window ends with the song
+    starts = [0, 3 * RATE, 6 * RATE, 7 * RATE]  # the last window is aligned to the end of the recording
     windows = torch.from_numpy(np.stack([song[start : start + 3 * RATE] for start in starts]))
     with torch.no_grad():
         expected = classifier.network(windows).double().softmax(dim=1).numpy()
@@ -45,12 +45,12 @@ def test_a_prediction_says_what_the_network_says_of_its_windows(classifier, song
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_the_batch_size_changes_nothing(classifier, song, batch_size):
-    one = classifier.predict((song, RATE), batch_size=batch_size).windows.probabilities
-    np.testing.assert_allclose(one, classifier.predict((song, RATE)).windows.probabilities, atol=1e-6)
+def test_predictions_do_not_depend_on_the_batch_size(classifier, song, batch_size):
+    found = classifier.predict((song, RATE), batch_size=batch_size).windows.probabilities
+    np.testing.assert_allclose(found, classifier.predict((song, RATE)).windows.probabilities, atol=1e-6)
 
 
-def test_every_kind_of_source_gives_the_same(classifier, song, tmp_path):
+def test_all_kinds_of_source_give_equal_predictions(classifier, song, tmp_path):
     path = tmp_path / "song.wav"
     soundfile.write(path, song, RATE, subtype="FLOAT")
     by_path, by_text, by_file, by_samples = classifier.predict(
@@ -62,7 +62,7 @@ def test_every_kind_of_source_gives_the_same(classifier, song, tmp_path):
     assert by_samples.path is None
 
 
-def test_many_songs_give_a_matrix_in_label_order(classifier, song):
+def test_predict_proba_has_columns_in_label_order(classifier, song):
     songs = [(song, RATE), (song[: RATE * 4], RATE)]
     matrix = classifier.predict_proba(songs)
     predictions = classifier.predict(iter(songs))
@@ -72,7 +72,7 @@ def test_many_songs_give_a_matrix_in_label_order(classifier, song):
     assert classifier.predict([]) == []
 
 
-def test_an_embedding_is_the_mean_of_the_backbones_vectors(classifier, song):
+def test_embedding_is_the_mean_of_the_backbones_outputs(classifier, song):
     windows = torch.from_numpy(np.stack([song[: 3 * RATE], song[3 * RATE : 6 * RATE]]))
     with torch.no_grad():
         expected = classifier.network.backbone(classifier.network.feature(windows)).mean(dim=0).numpy()
@@ -82,27 +82,27 @@ def test_an_embedding_is_the_mean_of_the_backbones_vectors(classifier, song):
     assert classifier.embed([(song, RATE)] * 2, batch_size=2).shape == (2, classifier.embedding_size)
 
 
-def test_equal_channels_are_one_channel(classifier, song):
+def test_equal_stereo_channels_equal_mono(classifier, song):
     stereo = classifier.predict((np.stack([song, song]), RATE))
     assert stereo.probabilities == classifier.predict((song, RATE)).probabilities
 
 
-def test_level_changes_nothing(classifier, song):
+def test_predictions_do_not_depend_on_the_level(classifier, song):
     quiet = classifier.predict((song * np.float32(0.125), RATE))
     loud = classifier.predict((song, RATE))
     np.testing.assert_allclose(quiet.windows.probabilities, loud.windows.probabilities, atol=1e-5)
 
 
-def test_a_round_trip_changes_no_bit(classifier, song, tmp_path):
+def test_saved_and_loaded_model_is_identical(classifier, song, tmp_path):
     classifier.save_pretrained(tmp_path / "model")
-    again = musgenre.GenreClassifier.from_pretrained(tmp_path / "model")
-    before, after = classifier.predict((song, RATE)), again.predict((song, RATE))
+    loaded = musgenre.GenreClassifier.from_pretrained(tmp_path / "model")
+    before, after = classifier.predict((song, RATE)), loaded.predict((song, RATE))
     np.testing.assert_array_equal(before.windows.probabilities, after.windows.probabilities)
-    np.testing.assert_array_equal(classifier.embed((song, RATE)), again.embed((song, RATE)))
-    assert again.config == classifier.config
+    np.testing.assert_array_equal(classifier.embed((song, RATE)), loaded.embed((song, RATE)))
+    assert loaded.config == classifier.config
 
 
-def test_errors_take_the_place_of_their_song(classifier, song, tmp_path):
+def test_errors_are_returned_at_the_index_of_their_source(classifier, song, tmp_path):
     missing = tmp_path / "missing.mp3"
     good, bad, short = classifier.predict([(song, RATE), missing, (song[:10], RATE)], on_error="return")
     assert good.label in classifier.labels
@@ -118,17 +118,17 @@ def test_errors_take_the_place_of_their_song(classifier, song, tmp_path):
     ("source", "options"),
     [(7, {}), (None, {}), (([0.0] * 30_000, RATE), {"batch_size": 0}), (([0.0] * 30_000, RATE), {"on_error": "skip"})],
 )
-def test_wrong_arguments_are_refused(classifier, source, options):
+def test_invalid_arguments_raise(classifier, source, options):
     with pytest.raises(MusgenreError):
         classifier.predict(source, **options)
 
 
-def test_predict_proba_wants_several_songs(classifier):
+def test_predict_proba_requires_a_list(classifier):
     with pytest.raises(ParameterError, match="list"):
         classifier.predict_proba("song.wav")
 
 
-def test_threads_do_not_disturb_each_other(classifier, song):
+def test_concurrent_predictions_are_independent(classifier, song):
     parts = [song[i * RATE :] for i in range(4)]
     expected = [classifier.predict((part, RATE)).probabilities for part in parts]
     found = [None] * len(parts)
@@ -151,26 +151,25 @@ def bundled():
 
 
 class TestBundled:
-    """The model inside the package."""
+    """The default model, which is bundled with the package."""
 
-    def test_it_knows_gtzans_genres(self, bundled):
+    def test_labels_are_gtzans_genres(self, bundled):
         genres = ["blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"]
         assert list(bundled.labels) == genres
         assert bundled.config.backbone.name == "vgg16-slim"
 
-    def test_it_is_small(self):
+    def test_file_size(self):
         from musgenre.models.serialization import BUNDLED, DEFAULT_MODEL
 
         assert sum(file.stat().st_size for file in BUNDLED[DEFAULT_MODEL].iterdir()) < 6_000_000
 
-    def test_it_has_a_name(self, bundled, song):
+    def test_load_by_name(self, bundled, song):
         named = musgenre.GenreClassifier.from_pretrained("vgg16-slim-gtzan-v2")
         assert named.config == bundled.config
         assert named.predict((song, RATE)).probabilities == bundled.predict((song, RATE)).probabilities
 
-    def test_it_learned_its_music(self, bundled, gtzan_folder):
-        # It was trained on these very excerpts, so this says that the right weights came with the right labels, and
-        # nothing about how good it is on others.
+    def test_training_excerpts_are_classified(self, bundled, gtzan_folder):
+        # The model was trained on these excerpts: this checks that weights and labels match, not the accuracy.
         tracks = [path for path in sorted(gtzan_folder.glob("*/*.flac")) if path.stem.endswith(("0", "5"))]
-        right = [p.label == path.parent.name for path, p in zip(tracks, bundled.predict(tracks), strict=True)]
-        assert np.mean(right) > 0.5
+        correct = [p.label == path.parent.name for path, p in zip(tracks, bundled.predict(tracks), strict=True)]
+        assert np.mean(correct) > 0.5

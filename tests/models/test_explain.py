@@ -1,4 +1,4 @@
-"""What a network looked at: compared with networks of which that is known, and with what the methods promise."""
+"""Explanations, compared with networks of known saliency and with the properties of each method."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ BINS = 32
 
 
 class Halves(nn.Module):
-    """The picture's upper half alone, and its lower half alone."""
+    """Splits a spectrogram into its upper and its lower half."""
 
     def __init__(self) -> None:
         super().__init__()
         upper = (torch.arange(BINS) >= BINS // 2).float()
         self.register_buffer("masks", torch.stack((upper, 1 - upper))[:, :, None])
 
-    def forward(self, picture):
-        return (picture + 1) * self.masks
+    def forward(self, spectrogram):
+        return (spectrogram + 1) * self.masks
 
 
 class TwoBands(Backbone):
-    """How loud the upper half of the bands is on average, and the lower half."""
+    """Computes the mean level of the upper and of the lower half of the bins."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class TwoBands(Backbone):
 
 @pytest.fixture(scope="module")
 def two_bands():
-    """Says "hiss" of what is loud above, and "hum" of what is loud below; nothing else counts."""
+    """A classifier whose logits grow with the level of the upper bins ("hiss") and of the lower bins ("hum")."""
     head = nn.Linear(2, 2, bias=False)
     with torch.no_grad():
         head.weight.copy_(5 * torch.eye(2))
@@ -69,7 +69,7 @@ def two_bands():
 
 @pytest.fixture(scope="module")
 def song():
-    """Three seconds: a hum, then hum and hiss, then a hum again."""
+    """Three seconds: hum, then hum and hiss, then hum."""
     time = np.arange(3 * RATE) / RATE
     hum = 0.3 * np.sin(2 * np.pi * 150 * time)
     hiss = np.random.default_rng(0).normal(size=time.size)
@@ -85,24 +85,24 @@ def bundled():
 
 
 @pytest.fixture(scope="module")
-def piece(waveform):
+def recording(waveform):
     return waveform.T, 44_100
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("label", ["hiss", "hum"])
-def test_the_saliency_lies_where_the_network_looks(two_bands, song, method, label):
+def test_saliency_is_limited_to_the_bins_that_the_network_uses(two_bands, song, method, label):
     explanation = two_bands.explain(song, method=method, label=label, window=1)
-    sizes = np.abs(explanation.saliency)
-    looked_at = slice(BINS // 2, None) if label == "hiss" else slice(BINS // 2)
-    assert sizes[looked_at].sum() > 0
-    elsewhere = sizes.sum() - sizes[looked_at].sum()
-    # Grad-CAM is stretched over the picture by interpolation; the halves are cut at the picture's own size here.
-    assert elsewhere <= 1e-6 * sizes.sum()
+    magnitudes = np.abs(explanation.saliency)
+    used = slice(BINS // 2, None) if label == "hiss" else slice(BINS // 2)
+    assert magnitudes[used].sum() > 0
+    unused = magnitudes.sum() - magnitudes[used].sum()
+    # Grad-CAM interpolates its maps to the size of the spectrogram; here the maps already have that size.
+    assert unused <= 1e-6 * magnitudes.sum()
     assert explanation.label == label
 
 
-def test_the_window_that_is_surest_is_explained(two_bands, song):
+def test_most_confident_window_is_explained_by_default(two_bands, song):
     prediction = two_bands.predict(song)
     assert two_bands.explain(song).label == prediction.label
     hiss, hum = (two_bands.explain(song, label=label) for label in ("hiss", "hum"))
@@ -111,18 +111,18 @@ def test_the_window_that_is_surest_is_explained(two_bands, song):
     column = list(prediction.probabilities).index("hiss")
     assert hiss.probability == pytest.approx(prediction.windows.probabilities[1, column])
     assert hiss.window_seconds == 1.0
-    named = two_bands.explain(song, label="hiss", window=2)
-    assert named.start_seconds == 2.0
-    assert named.probability == pytest.approx(prediction.windows.probabilities[2, column])
+    selected = two_bands.explain(song, label="hiss", window=2)
+    assert selected.start_seconds == 2.0
+    assert selected.probability == pytest.approx(prediction.windows.probabilities[2, column])
 
 
-def test_the_spectrogram_is_what_the_network_saw(two_bands, song):
+def test_spectrogram_is_the_feature_of_the_window(two_bands, song):
     explanation = two_bands.explain(song, window=1)
     samples = torch.from_numpy(song[0][RATE : 2 * RATE].astype(np.float32))
     np.testing.assert_allclose(explanation.spectrogram, two_bands.network.feature(samples[None])[0, 0], atol=1e-5)
     assert explanation.saliency.shape == explanation.spectrogram.shape == (BINS, 63)
     expected = librosa.mel_frequencies(n_mels=BINS + 2, fmin=0, fmax=RATE / 2)[1:-1]
-    np.testing.assert_allclose(explanation.bins_hz, expected, atol=RATE / 512)  # a bin of the transform
+    np.testing.assert_allclose(explanation.bins_hz, expected, atol=RATE / 512)  # one FFT bin
 
 
 def test_integrated_gradients_of_a_linear_network_are_weight_times_difference(song):
@@ -151,23 +151,23 @@ def test_integrated_gradients_of_a_linear_network_are_weight_times_difference(so
         classifier.explain(song, method="grad-cam")
 
 
-def test_integrated_gradients_add_up_to_the_difference_of_the_logits(bundled, piece):
-    window = next(iter(musgenre.audio.AudioWindows(piece, bundled.config.audio)))[1]
+def test_integrated_gradients_add_up_to_the_difference_of_the_logits(bundled, recording):
+    window = next(iter(musgenre.audio.AudioWindows(recording, bundled.config.audio)))[1]
     samples = torch.from_numpy(window)
     feature, classify = bundled.network.feature, bundled.network.classify
     with torch.no_grad():
-        logits, without = classify(feature(samples[None]))[0], classify(noise_baseline(feature, samples))[0]
+        logits, baseline_logits = classify(feature(samples[None]))[0], classify(noise_baseline(feature, samples))[0]
     for label in ("classical", "metal"):
-        explanation = bundled.explain(piece, method="integrated-gradients", label=label, window=0)
-        place = bundled.labels.index(label)
-        difference = float(logits[place] - without[place])
+        explanation = bundled.explain(recording, method="integrated-gradients", label=label, window=0)
+        index = bundled.labels.index(label)
+        difference = float(logits[index] - baseline_logits[index])
         assert explanation.saliency.sum(dtype=np.float64) == pytest.approx(
             difference, abs=0.05 + 0.03 * abs(difference)
         )
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_picture_without_anything_in_it_has_no_saliency_of_its_own(bundled, two_bands, method):
+def test_silence_has_finite_saliency(bundled, two_bands, method):
     silence = (np.zeros(RATE * 2), RATE)
     for classifier in (two_bands, bundled):
         explanation = classifier.explain(silence, method=method)
@@ -175,25 +175,28 @@ def test_a_picture_without_anything_in_it_has_no_saliency_of_its_own(bundled, tw
         assert np.isfinite(explanation.saliency).all()
         explanation.plot().figure.canvas.draw()
         if method == "integrated-gradients":
-            # Noise as loud as silence is silence.
+            # The baseline has the level of the window, so it is silent as well.
             np.testing.assert_array_equal(explanation.saliency, 0)
 
 
-def test_pink_noise_falls_by_three_decibels_an_octave_and_is_as_loud_as_the_window(song):
-    heard = []
+def test_noise_baseline_falls_by_3_db_per_octave_and_has_the_level_of_the_window(song):
+    received = []
 
-    class Keep(nn.Module):
+    class Recorder(nn.Module):
         def forward(self, noise):
-            heard.append(noise)
+            received.append(noise)
             return noise[:, None, None]
 
     samples = torch.from_numpy(song[0].astype(np.float32))
-    noise_baseline(Keep(), samples)
-    noise = heard[0].double()
+    noise_baseline(Recorder(), samples)
+    noise = received[0].double()
     assert noise.square().mean(dim=1).sqrt().numpy() == pytest.approx(float(samples.square().mean().sqrt()), rel=1e-4)
     power = torch.fft.rfft(noise).abs().square().mean(dim=0)
-    hertz = torch.fft.rfftfreq(noise.shape[1], 1 / RATE)
-    octaves = [power[(hertz >= low) & (hertz < 2 * low)].mean().log10() * 10 for low in (125, 250, 500, 1_000, 2_000)]
+    frequencies = torch.fft.rfftfreq(noise.shape[1], 1 / RATE)
+    octaves = [
+        power[(frequencies >= low) & (frequencies < 2 * low)].mean().log10() * 10
+        for low in (125, 250, 500, 1_000, 2_000)
+    ]
     np.testing.assert_allclose(np.diff(octaves), -3.0, atol=0.4)
 
 
@@ -208,7 +211,7 @@ BACKBONE_CASES = [
 
 @pytest.mark.parametrize(("name", "options"), BACKBONE_CASES, ids=[name for name, _ in BACKBONE_CASES])
 def test_any_backbone_can_be_explained(name, options, song, monkeypatch):
-    monkeypatch.setattr(explaining, "_STEPS", 4)  # which is quick; how exact it is, is tested elsewhere
+    monkeypatch.setattr(explaining, "_STEPS", 4)  # for speed; the accuracy is tested above
     factory = BACKBONES.get(name)
     weights = {"weights": None} if BACKBONES.accepts(name, "weights") else {}
     audio = AudioSpec(16_000 if name == "yamnet" else RATE, window_seconds=3.0)
@@ -225,59 +228,61 @@ def test_any_backbone_can_be_explained(name, options, song, monkeypatch):
             assert explanation.saliency.min() >= 0
         else:
             assert np.ptp(explanation.saliency) > 0
-    hertz = explanation.bins_hz
-    assert hertz.shape == (shape[0],)
-    assert (np.diff(hertz) >= 0).all()
-    assert 0 <= hertz[0] < hertz[-1] <= audio.sample_rate / 2
+    bins_hz = explanation.bins_hz
+    assert bins_hz.shape == (shape[0],)
+    assert (np.diff(bins_hz) >= 0).all()
+    assert 0 <= bins_hz[0] < bins_hz[-1] <= audio.sample_rate / 2
 
 
 @pytest.mark.parametrize("name", ["vgg16-slim", "yamnet"])
-def test_a_cell_of_a_map_lies_over_what_it_sees(name):
+def test_upsampled_map_cells_cover_their_receptive_field(name):
     torch.manual_seed(0)
     backbone = BACKBONES.build(name, {"in_channels": 1, **({"weights": None} if name == "yamnet" else {})}).eval()
-    picture = torch.randn(1, 1, 64, 298).requires_grad_()
+    spectrogram = torch.randn(1, 1, 64, 298).requires_grad_()
     maps = []
     hook = backbone.stages()[3].register_forward_hook(lambda _, __, output: maps.append(output))
-    backbone(picture)
+    backbone(spectrogram)
     hook.remove()
-    one = maps[-1]
-    for patch, row, column in [(0, 1, 1), (len(one) - 1, one.shape[2] - 2, one.shape[3] - 2)]:
-        (seen,) = torch.autograd.grad(one[patch, :, row, column].sum(), picture, retain_graph=True)
-        # Where a network standardises its picture, every cell sees a little of everything.
-        field = seen[0, 0].abs() * (seen[0, 0].abs() > 0.1 * seen.abs().max())
-        mark = torch.zeros(len(one), 1, *one.shape[2:])
-        mark[patch, 0, row, column] = 1
-        laid = backbone.upsample_maps(mark, size=(64, 298))
-        assert laid.shape == (64, 298)
+    feature_map = maps[-1]
+    for patch, row, column in [(0, 1, 1), (len(feature_map) - 1, feature_map.shape[2] - 2, feature_map.shape[3] - 2)]:
+        (gradient,) = torch.autograd.grad(feature_map[patch, :, row, column].sum(), spectrogram, retain_graph=True)
+        # Normalising the input gives every cell small gradients for the entire input.
+        field = gradient[0, 0].abs() * (gradient[0, 0].abs() > 0.1 * gradient.abs().max())
+        cell = torch.zeros(len(feature_map), 1, *feature_map.shape[2:])
+        cell[patch, 0, row, column] = 1
+        upsampled = backbone.upsample_maps(cell, size=(64, 298))
+        assert upsampled.shape == (64, 298)
         for axis, cells in ((0, 64), (1, 298)):
             other = 1 - axis
-            centres = [float((side.sum(dim=other) * torch.arange(cells)).sum() / side.sum()) for side in (field, laid)]
+            centres = [
+                float((side.sum(dim=other) * torch.arange(cells)).sum() / side.sum()) for side in (field, upsampled)
+            ]
             assert centres[0] == pytest.approx(centres[1], abs=16)
 
 
-def test_explaining_leaves_the_classifier_as_it_was(bundled, piece):
-    before = bundled.predict(piece).windows.probabilities
-    kept = copy.deepcopy(bundled.network.state_dict())
-    failed = []
+def test_explaining_does_not_change_the_classifier(bundled, recording):
+    before = bundled.predict(recording).windows.probabilities
+    state = copy.deepcopy(bundled.network.state_dict())
+    failures = []
 
     def predict():
-        if not np.array_equal(bundled.predict(piece).windows.probabilities, before):
-            failed.append("another prediction")
+        if not np.array_equal(bundled.predict(recording).windows.probabilities, before):
+            failures.append("prediction changed")
 
     thread = threading.Thread(target=predict)
     thread.start()
-    first = bundled.explain(piece)
+    first = bundled.explain(recording)
     thread.join()
-    assert failed == []
-    np.testing.assert_array_equal(bundled.predict(piece).windows.probabilities, before)
-    assert all(torch.equal(tensor, kept[name]) for name, tensor in bundled.network.state_dict().items())
+    assert failures == []
+    np.testing.assert_array_equal(bundled.predict(recording).windows.probabilities, before)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in bundled.network.state_dict().items())
     assert all(parameter.grad is None for parameter in bundled.network.parameters())
     assert not any(module._forward_hooks for module in bundled.network.modules())
     with torch.inference_mode():
-        np.testing.assert_array_equal(bundled.explain(piece).saliency, first.saliency)
+        np.testing.assert_array_equal(bundled.explain(recording).saliency, first.saliency)
 
 
-def test_wrong_names_are_answered_with_close_ones(two_bands, song, tmp_path):
+def test_messages_suggest_similar_names(two_bands, song, tmp_path):
     with pytest.raises(UnknownNameError, match=r"explanation method 'gradcam'. Did you mean 'grad-cam'"):
         two_bands.explain(song, method="gradcam")
     with pytest.raises(UnknownNameError, match=r"label 'his'. Did you mean 'hiss'"):
@@ -289,13 +294,13 @@ def test_wrong_names_are_answered_with_close_ones(two_bands, song, tmp_path):
         two_bands.explain(tmp_path / "missing.wav")
 
 
-def test_without_captum_the_extra_is_named(two_bands, song, monkeypatch):
+def test_message_without_captum_names_the_extra(two_bands, song, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(ParameterError, match=r"musgenre\[explain\]"):
         Explainer(two_bands.network, two_bands.config)
 
 
-def test_the_plot_shows_both_pictures_at_their_time_and_frequency(two_bands, song):
+def test_plot_shows_spectrogram_and_saliency_over_time_and_frequency(two_bands, song):
     explanation = two_bands.explain(song, label="hiss")
     ax = explanation.plot()
     spectrogram, saliency = ax.images
@@ -305,10 +310,10 @@ def test_the_plot_shows_both_pictures_at_their_time_and_frequency(two_bands, son
     assert ax.get_xlim() == (1.0, 2.0)
     assert ax.get_title(loc="left").startswith("Saliency for hiss (")
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Time (s)", "Frequency (Hz)")
-    hertz = [float(text.get_text().replace(",", "")) for text in ax.get_yticklabels()]
-    np.testing.assert_allclose(np.interp(ax.get_yticks(), np.arange(BINS), explanation.bins_hz), hertz, rtol=1e-6)
+    labels_hz = [float(text.get_text().replace(",", "")) for text in ax.get_yticklabels()]
+    np.testing.assert_allclose(np.interp(ax.get_yticks(), np.arange(BINS), explanation.bins_hz), labels_hz, rtol=1e-6)
 
 
-def test_rows_that_are_no_frequencies_are_bins():
+def test_rows_without_frequencies_are_labelled_as_bins():
     explanation = Explanation("a", 0.5, 0.0, 1.0, np.ones((4, 6)), np.ones((4, 6)), "grad-cam")
     assert explanation.plot().get_ylabel() == "Bin"

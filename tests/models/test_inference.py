@@ -1,4 +1,4 @@
-"""The form in which a network is asked: the same answers with fewer steps, never an old one, and ONNX Runtime's."""
+"""Fused networks and ONNX Runtime: equal predictions, also after changes of the network and in several threads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make(runtime="torch"):
     return musgenre.GenreClassifier(network, config, device="cpu", runtime=runtime)
 
 
-def another(network):
+def with_scaled_weights(network):
     return copy.deepcopy(network).apply(lambda layer: layer.weight.mul_(2) if isinstance(layer, nn.Linear) else None)
 
 
@@ -47,12 +47,12 @@ def song():
 
 
 class TestFused:
-    def test_the_same_with_fewer_steps(self, classifier):
-        quick, windows = fused(classifier.network), torch.randn(3, 3 * RATE)
-        assert not [layer for layer in quick.modules() if isinstance(layer, nn.BatchNorm2d)]
-        torch.testing.assert_close(quick(windows), classifier.network(windows), rtol=1e-4, atol=1e-5)
+    def test_output_is_equal_without_batch_norm(self, classifier):
+        network, windows = fused(classifier.network), torch.randn(3, 3 * RATE)
+        assert not [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+        torch.testing.assert_close(network(windows), classifier.network(windows), rtol=1e-4, atol=1e-5)
 
-    def test_the_network_stays_as_it_is(self, classifier):
+    def test_original_network_is_unchanged(self, classifier):
         before = copy.deepcopy(classifier.network.state_dict())
         fused(classifier.network)(torch.randn(1, 3 * RATE))
         after = classifier.network.state_dict()
@@ -60,9 +60,9 @@ class TestFused:
         assert all(torch.equal(before[name], after[name]) for name in before)
         assert [layer for layer in classifier.network.modules() if isinstance(layer, nn.BatchNorm2d)]
 
-    def test_the_other_weights_are_shared(self, classifier):
-        dense, quick = classifier.network.backbone.dense, fused(classifier.network).backbone.dense
-        assert dense[1].weight is quick[1].weight
+    def test_other_weights_are_shared(self, classifier):
+        dense, fused_dense = classifier.network.backbone.dense, fused(classifier.network).backbone.dense
+        assert dense[1].weight is fused_dense[1].weight
 
     @pytest.mark.parametrize(
         "layers",
@@ -72,17 +72,17 @@ class TestFused:
             nn.ModuleList([nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)]),
         ],
     )
-    def test_what_cannot_be_fused_is_left(self, layers):
+    def test_layers_that_cannot_be_fused_are_unchanged(self, layers):
         assert fused(layers.eval()) is layers
 
-    def test_not_in_training_nor_where_a_hook_listens(self):
+    def test_layers_in_training_or_with_hooks_are_unchanged(self):
         layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
         assert fused(layers) is layers
         layers.eval()[0].register_forward_hook(lambda *_: None)
         assert fused(layers) is layers
 
 
-class TestNeverAnOldOne:
+class TestChangedNetwork:
     @pytest.mark.parametrize(
         "change",
         [
@@ -90,12 +90,12 @@ class TestNeverAnOldOne:
             lambda c: c.network.backbone.groups[0][0].weight.mul_(3),
             lambda c: c.network.backbone.groups[1][1].running_mean.add_(5),
             lambda c: c.network.backbone.groups[0].__setitem__(2, nn.Tanh()),
-            lambda c: setattr(c, "network", another(c.network)),
+            lambda c: setattr(c, "network", with_scaled_weights(c.network)),
             lambda c: setattr(c.network.backbone.groups[0][1], "running_var", torch.full((3,), 4.0)),
         ],
-        ids=["weights", "weight", "buffer", "layer", "network", "another buffer"],
+        ids=["weights", "weight", "buffer", "layer", "network", "replaced buffer"],
     )
-    def test_a_change_is_heard(self, song, change):
+    def test_changed_weights_are_used(self, song, change):
         classifier = make()
         classifier.predict(song)
         windows = torch.from_numpy(song[0][: 3 * RATE])[None]
@@ -108,7 +108,7 @@ class TestNeverAnOldOne:
 
 @pytest.mark.usefixtures("two_threads")
 class TestThreads:
-    def test_as_plain_float32(self, classifier, song):
+    def test_equals_the_original_network(self, classifier, song):
         prediction = classifier.predict(song)
         windows = torch.from_numpy(np.resize(song[0], (13, 3 * RATE)))
         with torch.no_grad():
@@ -116,7 +116,7 @@ class TestThreads:
         np.testing.assert_allclose(prediction.windows.probabilities[:13], expected, atol=1e-5)
         assert len(prediction.windows.start_seconds) == 14
 
-    def test_eight_callers_hear_what_one_hears(self, classifier, song):
+    def test_eight_concurrent_callers_get_equal_predictions(self, classifier, song):
         expected = classifier.predict(song).windows.probabilities
         found = [None] * 8
 
@@ -128,24 +128,24 @@ class TestThreads:
             thread.start()
         for thread in threads:
             thread.join()
-        for one in found:
-            np.testing.assert_array_equal(one, expected)
+        for probabilities in found:
+            np.testing.assert_array_equal(probabilities, expected)
 
-    def test_side_by_side_as_one_by_one(self, classifier, song, tmp_path):
+    def test_several_sources_equal_single_predictions(self, classifier, song, tmp_path):
         paths = [tmp_path / f"{number}.wav" for number in range(5)]
         for number, path in enumerate(paths):
             soundfile.write(path, song[0][: RATE * (4 + number)], RATE)
         songs = [*paths[:3], song, *paths[3:], tmp_path / "missing.wav", paths[0]]
         together = classifier.predict(songs, on_error="return")
         for source, found in zip(songs, together, strict=True):
-            alone = classifier.predict(source, on_error="return")
-            if isinstance(alone, Exception):
-                assert str(found) == str(alone)
+            single = classifier.predict(source, on_error="return")
+            if isinstance(single, Exception):
+                assert str(found) == str(single)
             else:
-                np.testing.assert_array_equal(found.windows.probabilities, alone.windows.probabilities)
-                assert found.path == alone.path
+                np.testing.assert_array_equal(found.windows.probabilities, single.windows.probabilities)
+                assert found.path == single.path
 
-    def test_memory_may_be_used_again_for_the_next_song(self, classifier, song):
+    def test_input_buffer_may_be_reused_for_the_next_source(self, classifier, song):
         buffer = np.empty(4 * RATE, np.float32)
 
         def songs():
@@ -160,19 +160,19 @@ class TestThreads:
 
 class TestOnnx:
     @pytest.mark.slow
-    def test_agrees_and_is_not_written_twice(self, classifier, song):
+    def test_equals_pytorch_and_is_exported_once(self, classifier, song):
         pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
-        quick = make(runtime="onnx")
-        assert quick.runtime == "onnx"
-        found, expected = quick.predict(song), classifier.predict(song)
+        onnx_classifier = make(runtime="onnx")
+        assert onnx_classifier.runtime == "onnx"
+        found, expected = onnx_classifier.predict(song), classifier.predict(song)
         np.testing.assert_allclose(found.windows.probabilities, expected.windows.probabilities, atol=1e-4)
-        made = quick._compiled.compiled(quick.network)
-        assert quick._compiled.compiled(quick.network) is made
-        quick.runtime = "torch"
-        assert quick.predict(song).probabilities == expected.probabilities
+        compiled = onnx_classifier._compiled.compiled(onnx_classifier.network)
+        assert onnx_classifier._compiled.compiled(onnx_classifier.network) is compiled
+        onnx_classifier.runtime = "torch"
+        assert onnx_classifier.predict(song).probabilities == expected.probabilities
 
     @pytest.mark.parametrize("runtime", ["tensorrt", None, ""])
-    def test_an_unknown_runtime_is_refused(self, classifier, runtime):
+    def test_unknown_runtime_raises(self, classifier, runtime):
         with pytest.raises(ParameterError, match="'torch' or 'onnx'"):
             CompiledNetwork(window_samples=100, runtime=runtime)
         with pytest.raises(ParameterError, match="'torch' or 'onnx'"):

@@ -26,7 +26,7 @@ CONFIG = ModelConfig(
 
 
 class Mean(Backbone):
-    """Remembers the weights that it was asked for."""
+    """Averages the feature over bins and frames, and stores its argument ``weights``."""
 
     def __init__(self, *, in_channels: int, weights: str | None = "from the internet") -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def waveforms() -> torch.Tensor:
 
 
 class TestFromConfig:
-    def test_builds_what_the_config_names(self, network, waveforms):
+    def test_builds_the_components_of_the_config(self, network, waveforms):
         assert isinstance(network.feature, LogMel)
         assert network.feature.sample_rate == 8000
         assert network.feature.out_shape(8000) == (1, 40, 41)
@@ -68,7 +68,7 @@ class TestFromConfig:
         assert [m.out_features for m in network.head if isinstance(m, nn.Linear)] == [6, 3]
         assert network(waveforms).shape == (3, 3)
 
-    def test_the_backbone_gets_the_features_channels(self, register):
+    def test_backbone_has_the_channels_of_the_feature(self, register):
         class Stereo(LogMel):
             def out_shape(self, samples):
                 return 2, *super().out_shape(samples)[1:]
@@ -81,30 +81,30 @@ class TestFromConfig:
         assert network.backbone.expects.channels == 2
         assert network(torch.randn(1, 8000)).shape == (1, 3)
 
-    def test_dropout_is_the_configs(self):
+    def test_dropout_of_the_config(self):
         network = GenreNetwork.from_config(replace(CONFIG, dropout=0.25))
         assert {layer.p for layer in network.head.modules() if isinstance(layer, nn.Dropout)} == {0.25}
 
     @pytest.mark.parametrize(
-        ("feature", "backbone", "given", "wanted"),
+        ("feature", "backbone", "found", "expected"),
         [
             (Component("logmel-image", {"size": 8}), Component("vgg16-slim"), "3 of 8 × 8", "at least 32 × 32"),
             (Component("logmel"), Component("vgg16-slim"), "1 of 128 × 16", "at least 32 × 32"),
         ],
     )
-    def test_feature_and_backbone_that_do_not_fit(self, feature, backbone, given, wanted):
+    def test_feature_and_backbone_that_do_not_fit(self, feature, backbone, found, expected):
         with pytest.raises(ConfigError) as caught:
             GenreNetwork.from_config(replace(CONFIG, feature=feature, backbone=backbone))
-        for said in (repr(feature.name), repr(backbone.name), given, wanted):
-            assert said in str(caught.value)
+        for part in (repr(feature.name), repr(backbone.name), found, expected):
+            assert part in str(caught.value)
 
-    def test_wrong_channels_are_told_before_anything_is_downloaded(self):
+    def test_wrong_channels_raise_before_a_download(self):
         config = replace(CONFIG, backbone=Component("vgg16"))
         with pytest.raises(ConfigError, match="vgg16 expects 3 channels, got 1"):
             GenreNetwork.from_config(config, pretrained=True)
 
     @pytest.mark.parametrize(
-        ("changes", "error", "said"),
+        ("changes", "error", "message"),
         [
             ({"feature": Component("logmell")}, UnknownNameError, "no feature 'logmell'. Did you mean 'logmel"),
             ({"backbone": Component("vgg15")}, UnknownNameError, "no backbone 'vgg15'. Did you mean 'vgg16"),
@@ -117,8 +117,8 @@ class TestFromConfig:
             ({"backbone": Component("vgg16-slim", {"weights": None})}, ConfigError, "unexpected option 'weights'"),
         ],
     )
-    def test_wrong_names_and_options(self, changes, error, said):
-        with pytest.raises(error, match=said):
+    def test_wrong_names_and_options(self, changes, error, message):
+        with pytest.raises(error, match=message):
             GenreNetwork.from_config(replace(CONFIG, **changes))
 
 
@@ -133,14 +133,14 @@ class TestInitialWeights:
             ({"weights": None}, True, None),
         ],
     )
-    def test_are_followed_only_when_asked_for(self, register, options, pretrained, expected):
+    def test_are_loaded_only_if_requested(self, register, options, pretrained, expected):
         register(BACKBONES, "mean", Mean)
         config = replace(CONFIG, backbone=Component("mean", options))
         assert GenreNetwork.from_config(config, pretrained=pretrained).backbone.weights == expected
         assert config.backbone.options == options
 
     @pytest.mark.slow
-    def test_the_network_of_a_saved_vgg16_downloads_nothing(self, monkeypatch):
+    def test_vgg16_from_a_config_downloads_nothing(self, monkeypatch):
         def refuse(*_, **__):
             raise RuntimeError("downloaded")
 
@@ -163,7 +163,7 @@ class TestPluginsThatBreakTheContract:
         with pytest.raises(PluginError, match=r"feature 'nothing' returned a NoneType; .*FeatureExtractor"):
             GenreNetwork.from_config(replace(CONFIG, feature=Component("nothing")))
 
-    def test_feature_that_wants_no_sample_rate(self, register):
+    def test_feature_without_a_parameter_sample_rate(self, register):
         register(FEATURES, "rateless", lambda *, size=3: None)
         with pytest.raises(ConfigError, match="'rateless' got an unexpected option 'sample_rate'"):
             GenreNetwork.from_config(replace(CONFIG, feature=Component("rateless")))
@@ -174,7 +174,7 @@ class TestPluginsThatBreakTheContract:
 
 class TestOutput:
     def test_is_logits(self, network, waveforms):
-        # The last layer is linear, so that scaling it scales what comes out; after a softmax it would not.
+        # The last layer is linear, so scaling its weights scales the output; a softmax would prevent this.
         doubled = copy.deepcopy(network)
         with torch.no_grad():
             doubled.head[-1].weight *= 2
@@ -187,12 +187,12 @@ class TestOutput:
         with torch.inference_mode():
             assert torch.equal(network.classify(network.feature(waveforms)), network(waveforms))
 
-    def test_gradient_goes_through_the_feature(self, network):
+    def test_gradient_flows_through_the_feature(self, network):
         waveform = torch.randn(1, 8000, requires_grad=True)
         network(waveform).sum().backward()
         assert waveform.grad.abs().sum() > 0
 
-    def test_only_what_is_learned_is_in_the_state_dict(self, network):
+    def test_state_dict_contains_only_trained_modules(self, network):
         assert {name.partition(".")[0] for name in network.state_dict()} == {"backbone", "head"}
 
     def test_export(self, network, waveforms):
@@ -237,12 +237,12 @@ class TestDenseHead:
         ]
         assert {layer.p for layer in head if isinstance(layer, nn.Dropout)} == {0.3}
 
-    def test_ends_in_any_real_number(self):
+    def test_output_is_unbounded(self):
         torch.manual_seed(0)
         logits = dense_head(16, widths=(8, 5), dropout=0.0)(torch.randn(200, 16))
         assert logits.min() < 0 < logits.max()
 
-    def test_drops_while_training_only(self):
+    def test_dropout_only_in_training(self):
         head = dense_head(16, widths=(32, 5), dropout=0.5)
         vectors = torch.randn(4, 16)
         assert not torch.equal(head(vectors), head(vectors))

@@ -40,7 +40,7 @@ def test_equals_the_network_at_any_batch_and_length(classifier, session, batch, 
     (found,) = session.run(None, {"samples": windows.numpy()})
     import onnxruntime
 
-    # The Fourier transform of older versions, the last for Python 3.10 among them, is less accurate in float32.
+    # Older versions, including the last for Python 3.10, have a less accurate Fourier transform in float32.
     recent = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 24)
     np.testing.assert_allclose(found, expected, atol=1e-4 if recent else 3e-4)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)

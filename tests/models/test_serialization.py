@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import hashlib
-import http.server
 import json
 import os
 import pickle
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,7 @@ from torch import nn
 from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
 from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.core.errors import ConfigError, ParameterError, UnknownNameError, WeightsError
-from musgenre.models import serialization as weights
+from musgenre.models import serialization
 from musgenre.models.classifier import GenreClassifier
 from musgenre.models.network import GenreNetwork
 from musgenre.models.serialization import CONFIG_FILE, WEIGHTS_FILE
@@ -56,7 +52,7 @@ def network() -> GenreNetwork:
 @pytest.fixture
 def model(tmp_path: Path, network: GenreNetwork) -> Path:
     directory = tmp_path / "model"
-    weights.save(directory, config=CONFIG, network=network)
+    serialization.save(directory, config=CONFIG, network=network)
     return directory
 
 
@@ -73,7 +69,7 @@ def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 class TestRoundTrip:
     def test_weights_and_outputs_are_identical(self, model, network):
-        config, loaded = weights.load(model)
+        config, loaded = serialization.load(model)
         waveforms = torch.randn(2, 8000)
         assert config == CONFIG
         assert _equal(loaded, network)
@@ -88,19 +84,19 @@ class TestRoundTrip:
 
     def test_memory_layout_does_not_matter(self, tmp_path):
         channels_last = _network(0).to(memory_format=torch.channels_last)
-        weights.save(tmp_path, config=CONFIG, network=channels_last)
-        assert _equal(weights.load(tmp_path)[1], channels_last)
+        serialization.save(tmp_path, config=CONFIG, network=channels_last)
+        assert _equal(serialization.load(tmp_path)[1], channels_last)
 
     def test_saving_again_replaces(self, model):
         other = _network(1)
-        weights.save(model, config=replace(CONFIG, name="second"), network=other)
-        config, loaded = weights.load(model)
+        serialization.save(model, config=replace(CONFIG, name="second"), network=other)
+        config, loaded = serialization.load(model)
         assert config.name == "second"
         assert _equal(loaded, other)
 
     def test_creates_directories(self, tmp_path, network):
-        weights.save(tmp_path / "a" / "b", config=CONFIG, network=network)
-        assert weights.load(tmp_path / "a" / "b")[0] == CONFIG
+        serialization.save(tmp_path / "a" / "b", config=CONFIG, network=network)
+        assert serialization.load(tmp_path / "a" / "b")[0] == CONFIG
 
     def test_source_of_the_initial_weights_is_not_saved(self, tmp_path, request):
         class Tied(Backbone):
@@ -124,8 +120,8 @@ class TestRoundTrip:
         config = replace(CONFIG, backbone=Component("tied", {"weights": "file.pth"}))
         network = GenreNetwork.from_config(config, pretrained=True)
         assert network.backbone.source == "file.pth"
-        weights.save(tmp_path, config=config, network=network)
-        read, loaded = weights.load(tmp_path)
+        serialization.save(tmp_path, config=config, network=network)
+        read, loaded = serialization.load(tmp_path)
         assert read == replace(config, backbone=Component("tied"))
         assert loaded.backbone.source is None
         assert _equal(loaded, network)
@@ -135,7 +131,7 @@ class TestRoundTrip:
         path = model / WEIGHTS_FILE
         half = {name: t.half() if t.is_floating_point() else t for name, t in load_file(path).items()}
         save_file(half, path)
-        _, loaded = weights.load(model)
+        _, loaded = serialization.load(model)
         assert {p.dtype for p in loaded.parameters()} == {torch.float32}
         assert all(torch.equal(p, half[name].float()) for name, p in loaded.named_parameters())
         torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=1e-3, atol=1e-4)
@@ -146,39 +142,39 @@ class TestFailedSave:
         Path(path).write_bytes(b"partial")
         raise OSError("No space left on device")
 
-    def test_failure_of_the_weights_keeps_the_previous_model(self, model, network, monkeypatch):
-        monkeypatch.setattr(weights, "save_file", self._write_partially)
+    def test_failure_of_the_weights_preserves_the_previous_model(self, model, network, monkeypatch):
+        monkeypatch.setattr(serialization, "save_file", self._write_partially)
         with pytest.raises(WeightsError, match=r"cannot be written to .*No space left") as caught:
-            weights.save(model, config=replace(CONFIG, name="second"), network=_network(1))
+            serialization.save(model, config=replace(CONFIG, name="second"), network=_network(1))
         assert isinstance(caught.value, OSError)
         self._check_unchanged(model, network)
 
-    def test_failure_of_the_configuration_keeps_the_previous_model(self, model, network, monkeypatch):
+    def test_failure_of_the_configuration_preserves_the_previous_model(self, model, network, monkeypatch):
         def broken(path, *_, **__):
             path.write_bytes(b"{")
             raise OSError("No space left on device")
 
         monkeypatch.setattr(Path, "write_text", broken)
         with pytest.raises(WeightsError, match="No space left"):
-            weights.save(model, config=replace(CONFIG, name="second"), network=_network(1))
+            serialization.save(model, config=replace(CONFIG, name="second"), network=_network(1))
         self._check_unchanged(model, network)
 
     def test_failure_in_a_new_directory_leaves_no_file(self, tmp_path, network, monkeypatch):
-        monkeypatch.setattr(weights, "save_file", self._write_partially)
+        monkeypatch.setattr(serialization, "save_file", self._write_partially)
         with pytest.raises(WeightsError):
-            weights.save(tmp_path / "new", config=CONFIG, network=network)
+            serialization.save(tmp_path / "new", config=CONFIG, network=network)
         assert list((tmp_path / "new").iterdir()) == []
 
     def _check_unchanged(self, model, network):
         assert sorted(path.name for path in model.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
-        config, loaded = weights.load(model)
+        config, loaded = serialization.load(model)
         assert config == CONFIG
         assert _equal(loaded, network)
 
     def test_directory_is_a_file(self, tmp_path, network):
         (tmp_path / "file").write_text("mine")
         with pytest.raises(WeightsError, match="cannot be written"):
-            weights.save(tmp_path / "file", config=CONFIG, network=network)
+            serialization.save(tmp_path / "file", config=CONFIG, network=network)
         assert (tmp_path / "file").read_text() == "mine"
 
     @pytest.mark.parametrize(
@@ -192,7 +188,7 @@ class TestFailedSave:
     )
     def test_options_without_json_type(self, changes, tmp_path, network):
         with pytest.raises(ConfigError, match="that JSON cannot represent"):
-            weights.save(tmp_path / "new", config=replace(CONFIG, **changes), network=network)
+            serialization.save(tmp_path / "new", config=replace(CONFIG, **changes), network=network)
         assert not (tmp_path / "new").exists()
 
 
@@ -202,7 +198,7 @@ class TestConfigFile:
         with pytest.raises(
             ConfigError, match=r"format 3, of musgenre 9\.1; .* up to 2: .*pip install --upgrade musgenre"
         ):
-            weights.load(model)
+            serialization.load(model)
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -220,12 +216,12 @@ class TestConfigFile:
     def test_not_a_json_object(self, model, text, message):
         (model / CONFIG_FILE).write_text(text)
         with pytest.raises(ConfigError, match=rf"config\.json'.*{message}"):
-            weights.load(model)
+            serialization.load(model)
 
     def test_not_utf8(self, model):
         (model / CONFIG_FILE).write_bytes(b"\xff\xfe{}")
         with pytest.raises(ConfigError, match="is not JSON"):
-            weights.load(model)
+            serialization.load(model)
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -241,23 +237,23 @@ class TestConfigFile:
     def test_message_names_invalid_entries(self, model, change, message):
         _edit(model / CONFIG_FILE, change)
         with pytest.raises(ConfigError, match=message):
-            weights.load(model)
+            serialization.load(model)
 
     def test_only_registered_components_are_built(self, model):
         _edit(model / CONFIG_FILE, lambda pairs: pairs["backbone"].update(name="os:system"))
         with pytest.raises(UnknownNameError, match="os:system"):
-            weights.load(model)
+            serialization.load(model)
 
     def test_missing(self, model):
         (model / CONFIG_FILE).unlink()
         with pytest.raises(WeightsError, match=r"contains no model: config\.json is missing"):
-            weights.load(model)
+            serialization.load(model)
 
     def test_directory_instead_of_a_file(self, model):
         (model / CONFIG_FILE).unlink()
         (model / CONFIG_FILE).mkdir()
         with pytest.raises(WeightsError, match="cannot be read"):
-            weights.load(model)
+            serialization.load(model)
 
 
 class TestWeightsFile:
@@ -267,7 +263,7 @@ class TestWeightsFile:
         with path.open("r+b") as file:
             file.truncate(int(path.stat().st_size * share))
         with pytest.raises(WeightsError, match=r"model\.safetensors' is damaged"):
-            weights.load(model)
+            serialization.load(model)
 
     def test_a_pickle_is_not_executed(self, model, tmp_path):
         class Payload:
@@ -278,13 +274,13 @@ class TestWeightsFile:
             with (model / WEIGHTS_FILE).open("wb") as file:
                 write({"head.1.weight": Payload()}, file)
             with pytest.raises(WeightsError, match="not a safetensors file"):
-                weights.load(model)
+                serialization.load(model)
         assert not (tmp_path / "ran").exists()
 
     def test_missing(self, model):
         (model / WEIGHTS_FILE).unlink()
         with pytest.raises(WeightsError, match=r"contains no weights: model\.safetensors is missing"):
-            weights.load(model)
+            serialization.load(model)
 
     def test_message_names_mismatched_tensors(self, model):
         tensors = load_file(model / WEIGHTS_FILE)
@@ -293,7 +289,7 @@ class TestWeightsFile:
         tensors["head.4.bias"] = torch.zeros(10)
         save_file(tensors, model / WEIGHTS_FILE)
         with pytest.raises(WeightsError) as caught:
-            weights.load(model)
+            serialization.load(model)
         message = str(caught.value)
         assert "missing: head.1.weight;" in message
         assert "unexpected: head.1.wait;" in message
@@ -303,49 +299,50 @@ class TestWeightsFile:
     def test_number_of_labels_does_not_match(self, model):
         _edit(model / CONFIG_FILE, lambda pairs: pairs["labels"].append("polka"))
         with pytest.raises(WeightsError, match=r"wrong shape: head\.4\.bias \(3,\) instead of \(4,\)"):
-            weights.load(model)
+            serialization.load(model)
 
 
 class TestLocate:
     def test_default_is_the_bundled_model(self):
-        assert weights.locate(None) == weights.locate(weights.DEFAULT_MODEL)
-        assert weights.locate(None).is_dir()
+        assert serialization.locate(None) == serialization.locate(serialization.DEFAULT_MODEL)
+        assert serialization.locate(None).is_dir()
 
     @pytest.mark.parametrize("kind", [Path, str])
     def test_directory(self, kind, model):
-        assert weights.locate(kind(model)) == model
+        assert serialization.locate(kind(model)) == model
 
     def test_a_directory_precedes_other_interpretations(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        for name in (weights.DEFAULT_MODEL, "org/name"):
+        for name in (serialization.DEFAULT_MODEL, "org/name"):
             (tmp_path / name).mkdir(parents=True)
-            assert weights.locate(name) == Path(name)
+            assert serialization.locate(name) == Path(name)
 
     @pytest.mark.parametrize(
         "name", ["nonsense", "a/b/c", "./model", "/nowhere/model", "org/na me", "../x", "org/", "ö/x"]
     )
     def test_invalid_names(self, name):
         with pytest.raises(WeightsError, match=r"There is no model .*expected a directory") as caught:
-            weights.locate(name)
-        assert weights.DEFAULT_MODEL in str(caught.value)
+            serialization.locate(name)
+        assert serialization.DEFAULT_MODEL in str(caught.value)
 
 
 class TestBundledNames:
     def test_bundled_models_are_in_the_package(self):
         assert all(
-            directory.is_relative_to(Path(weights.__file__).parents[1]) for directory in weights.BUNDLED.values()
+            directory.is_relative_to(Path(serialization.__file__).parents[1])
+            for directory in serialization.BUNDLED.values()
         )
-        assert weights.BUNDLED["yamnet-gtzan"] == weights.BUNDLED["yamnet-gtzan-v1"]
-        assert weights.DEFAULT_MODEL in weights.BUNDLED
+        assert serialization.BUNDLED["yamnet-gtzan"] == serialization.BUNDLED["yamnet-gtzan-v1"]
+        assert serialization.DEFAULT_MODEL in serialization.BUNDLED
 
     def test_alias(self, model, monkeypatch):
-        monkeypatch.setattr(weights, "BUNDLED", {"tiny-v2": model, "tiny": model})
-        assert weights.locate("tiny") == weights.locate("tiny-v2") == model
+        monkeypatch.setattr(serialization, "BUNDLED", {"tiny-v2": model, "tiny": model})
+        assert serialization.locate("tiny") == serialization.locate("tiny-v2") == model
 
 
 @pytest.fixture
 def named_backbone() -> Iterator[type[Backbone]]:
-    """Registers a backbone with named weights: ``"somewhere"`` is all twos, a path is filled with its length."""
+    """Registers a backbone with named weights: ``"somewhere"`` fills the layer with 2, a path with its length."""
 
     class Named(Backbone):
         named_weights = ("somewhere",)
@@ -380,7 +377,7 @@ class TestHeadOnly:
 
     @pytest.fixture
     def head(self, built, tmp_path):
-        weights.save(tmp_path / "head", config=self.config, network=built, head_only=True)
+        serialization.save(tmp_path / "head", config=self.config, network=built, head_only=True)
         return tmp_path / "head"
 
     def test_contains_all_weights_except_the_backbones(self, head, built):
@@ -389,7 +386,7 @@ class TestHeadOnly:
         assert json.loads((head / CONFIG_FILE).read_text())["backbone"]["options"] == {"weights": "somewhere"}
 
     def test_backbone_is_loaded_from_its_source(self, head, built):
-        config, loaded = weights.load(head)
+        config, loaded = serialization.load(head)
         assert config == self.config
         assert loaded.backbone.source == "somewhere"
         head_of = {name: t for name, t in built.state_dict().items() if name.startswith("head.")}
@@ -397,7 +394,7 @@ class TestHeadOnly:
         assert torch.equal(loaded.backbone.layer.weight, built.backbone.layer.weight)
 
     def test_backbone_is_loaded_from_a_given_file(self, head):
-        config, loaded = weights.load(head, backbone_weights=Path("abc"))
+        config, loaded = serialization.load(head, backbone_weights=Path("abc"))
         assert loaded.backbone.source == "abc"
         assert (loaded.backbone.layer.weight == 3).all()
         assert config == self.config
@@ -405,37 +402,37 @@ class TestHeadOnly:
         assert classifier.network.backbone.source == "abcd"
 
     def test_saved_again_with_the_backbone(self, head, tmp_path):
-        config, loaded = weights.load(head)
-        weights.save(tmp_path / "whole", config=config, network=loaded)
-        read, whole = weights.load(tmp_path / "whole")
+        config, loaded = serialization.load(head)
+        serialization.save(tmp_path / "complete", config=config, network=loaded)
+        read, complete = serialization.load(tmp_path / "complete")
         assert read.backbone.options == {}
-        assert whole.backbone.source is None
-        assert _equal(whole, loaded)
+        assert complete.backbone.source is None
+        assert _equal(complete, loaded)
 
     @pytest.mark.parametrize("source", ["/etc/passwd", "../../x.h5", "imagenet", "", 0, True, ["somewhere"], {"a": 1}])
-    def test_unknown_sources_are_refused(self, head, source):
+    def test_unknown_sources_raise(self, head, source):
         _edit(head / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].update(weights=source))
         with pytest.raises(
             ConfigError, match=r"not a name of weights of the backbone 'named-net'\. Available: 'somewhere'"
         ):
-            weights.load(head)
+            serialization.load(head)
         with pytest.raises(ConfigError, match="not a name"):
-            weights.load(head, backbone_weights="mine.h5")
+            serialization.load(head, backbone_weights="mine.h5")
 
     def test_a_backbone_without_named_weights(self, model):
         _edit(model / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].update(weights="audioset"))
         with pytest.raises(ConfigError, match=r"'vgg16-slim'\. Available: none"):
-            weights.load(model)
+            serialization.load(model)
 
     def test_backbone_weights_of_a_complete_model(self, model):
         with pytest.raises(ParameterError, match="leave backbone_weights out"):
-            weights.load(model, backbone_weights="mine.h5")
+            serialization.load(model, backbone_weights="mine.h5")
 
     @pytest.mark.parametrize("options", [{}, {"weights": None}, {"weights": "my/own.pth"}])
     def test_unnamed_weights_cannot_be_left_out(self, options, built, tmp_path):
         config = replace(self.config, backbone=Component("named-net", options))
         with pytest.raises(ConfigError, match="must name them"):
-            weights.save(tmp_path / "new", config=config, network=built, head_only=True)
+            serialization.save(tmp_path / "new", config=config, network=built, head_only=True)
         assert not (tmp_path / "new").exists()
 
     def test_message_names_mismatched_tensors(self, head):
@@ -444,122 +441,43 @@ class TestHeadOnly:
         del tensors["head.1.bias"]
         save_file(tensors, head / WEIGHTS_FILE)
         with pytest.raises(WeightsError, match=r"missing: head\.1\.bias; unexpected: backbone\.layer\.weight"):
-            weights.load(head)
+            serialization.load(head)
 
-    def test_missing_backbone_weights_are_refused(self, head):
+    def test_missing_backbone_weights_raise(self, head):
         _edit(head / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].clear())
         with pytest.raises(WeightsError, match=r"missing: backbone\.layer\.bias"):
-            weights.load(head)
+            serialization.load(head)
 
 
 _SCRIPT = """
 import json, sys, time
-from musgenre.models import serialization as weights
+from musgenre.models import serialization
 from musgenre.core.errors import WeightsError
 for arguments in json.loads(sys.argv[1]):
     start = time.perf_counter()
     try:
-        result = {"directory": str(weights.locate(**arguments))}
+        result = {"directory": str(serialization.locate(**arguments))}
     except WeightsError as error:
         result = {"error": str(error), "cause": type(error.__cause__).__name__}
     print(json.dumps({**result, "seconds": time.perf_counter() - start}))
 """
 
 
-def _query_hub(endpoint: str, home: Path, *queries: dict[str, Any]) -> list[dict[str, Any]]:
-    """Calls locate() in a subprocess, because the Hub's client reads its settings on import."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
-    limits = {"HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_ETAG_TIMEOUT": "2"}
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, json.dumps(queries)],
-        env={**inherited, **own, **limits},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+@pytest.fixture(scope="module")
+def query_hub(run_hub_client: Callable[..., list[dict[str, Any]]]) -> Callable[..., list[dict[str, Any]]]:
+    """Calls ``locate()`` with short timeouts."""
+    return partial(run_hub_client, _SCRIPT, HF_HUB_DOWNLOAD_TIMEOUT="2", HF_HUB_ETAG_TIMEOUT="2")
 
 
-class _Hub(http.server.BaseHTTPRequestHandler):
-    """Implements the download protocol of the Hub for one model, ``org/model``, with one tag, ``v1``."""
-
-    protocol_version = "HTTP/1.1"
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    files: dict[str, bytes]
-    requested: list[str]
-
-    def do_GET(self) -> None:
-        self.requested.append(self.path)
-        api, _, name = self.path.rpartition("/")
-        if self.path.startswith("/api/models/org/"):
-            known = self.path.startswith(("/api/models/org/model/", "/api/models/org/broken/"))
-            if not known:
-                self._send(404, headers={"X-Error-Code": "RepoNotFound"})
-            elif "/tree/" in self.path:
-                listed = [
-                    {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-                    for path, data in self.files.items()
-                ]
-                self._send(200, json.dumps(listed).encode())
-            elif name in ("v1", self.commit):
-                siblings = [{"rfilename": path} for path in self.files]
-                self._send(200, json.dumps({"id": "org/model", "sha": self.commit, "siblings": siblings}).encode())
-            else:
-                self._send(404, headers={"X-Error-Code": "RevisionNotFound"})
-        elif api in (f"/org/model/resolve/{self.commit}", f"/org/broken/resolve/{self.commit}") and name in self.files:
-            data = self.files[name]
-            marks = {"X-Repo-Commit": self.commit, "ETag": f'"{hashlib.sha1(data).hexdigest()}"'}
-            self._send(200, data, headers=marks, broken="broken" in api)
-        else:
-            self._send(404)
-
-    do_HEAD = do_GET
-
-    def _send(
-        self, code: int, data: bytes = b"", *, headers: dict[str, str] | None = None, broken: bool = False
-    ) -> None:
-        self.send_response(code)
-        for key, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        self.wfile.write(data[: len(data) // 2] if broken else data)
-        if broken:
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="class")
-def hub(tmp_path_factory: pytest.TempPathFactory, network: GenreNetwork) -> Iterator[tuple[str, list[str]]]:
-    """The URL of a local Hub, and the list of the paths that it received."""
+@pytest.fixture(scope="module")
+def results(hub, query_hub, network, tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """The results of all queries, run in one process, because importing takes seconds."""
     model = tmp_path_factory.mktemp("hub")
-    weights.save(model, config=CONFIG, network=network)
+    serialization.save(model, config=CONFIG, network=network)
     files = {name: (model / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)}
-    requested: list[str] = []
-    handler = type(
-        "Hub", (_Hub,), {"files": {**files, "README.md": b"# Model", "evil.bin": b"pickle"}, "requested": requested}
-    )
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", requested
-        server.shutdown()
-
-
-@pytest.fixture(scope="class")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="class")
-def results(hub: tuple[str, list[str]], home: Path) -> dict[str, dict[str, Any]]:
+    files.update({"README.md": b"# Model", "evil.bin": b"pickle"})
+    hub.repositories.update({"org/model": files, "org/broken": files})
+    hub.broken.add("org/broken")
     queries = {
         "before": {"source": "org/model", "revision": "v1", "local_files_only": True},
         "download": {"source": "org/model", "revision": "v1"},
@@ -568,7 +486,7 @@ def results(hub: tuple[str, list[str]], home: Path) -> dict[str, dict[str, Any]]
         "other model": {"source": "org/nothing"},
         "broken": {"source": "org/broken", "revision": "v1"},
     }
-    return dict(zip(queries, _query_hub(hub[0], home, *queries.values()), strict=True))
+    return dict(zip(queries, query_hub(*queries.values(), endpoint=hub.address), strict=True))
 
 
 @pytest.mark.slow
@@ -576,11 +494,11 @@ class TestHub:
     def test_download(self, results, hub, network):
         directory = Path(results["download"]["directory"])
         assert sorted(path.name for path in directory.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
-        config, loaded = weights.load(directory)
+        config, loaded = serialization.load(directory)
         assert config == CONFIG
         assert _equal(loaded, network)
-        assert any(path.endswith("/org/model/revision/v1") for path in hub[1])
-        assert not any("README" in path or "evil" in path for path in hub[1])
+        assert any(path.endswith("/org/model/revision/v1") for path in hub.requested)
+        assert not any("README" in path or "evil" in path for path in hub.requested)
 
     def test_local_files_only(self, results):
         assert "'org/model' (revision v1) could not be downloaded" in results["before"]["error"]
@@ -598,13 +516,12 @@ class TestHub:
         assert "'org/broken' (revision v1) could not be downloaded" in results["broken"]["error"]
         assert "Check the name, the revision and the network" in results["broken"]["error"]
 
-    def test_unreachable(self, results, home):
+    def test_unreachable(self, results, query_hub):
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
             endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
-            unknown, cached = _query_hub(
-                endpoint, home, {"source": "org/other"}, {"source": "org/model", "revision": "v1"}
-            )
+            queries = {"source": "org/other"}, {"source": "org/model", "revision": "v1"}
+            unknown, cached = query_hub(*queries, endpoint=endpoint)
         assert "'org/other' (revision main) could not be downloaded" in unknown["error"]
         assert unknown["seconds"] < 15
         assert cached["directory"] == results["download"]["directory"]

@@ -1,4 +1,4 @@
-"""A small classifier and files for tests of threads."""
+"""Fixtures for thread tests: a small classifier, audio files, and scripts in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def classifier():
 @pytest.fixture(scope="session")
 def paths(tmp_path_factory):
     """Forty files of 4 to 10 s."""
-    folder = tmp_path_factory.mktemp("tracks")
+    directory = tmp_path_factory.mktemp("tracks")
     generator = np.random.default_rng(0)
     found = []
     for number in range(40):
-        found.append(folder / f"{number:02d}.wav")
+        found.append(directory / f"{number:02d}.wav")
         soundfile.write(found[-1], generator.normal(scale=0.1, size=(4 + number % 7) * RATE), RATE)
     return found
 
@@ -44,7 +44,7 @@ def paths(tmp_path_factory):
     params=[2, *(pytest.param(count, marks=pytest.mark.slow) for count in (4, 8))], ids=lambda count: f"{count}-threads"
 )
 def threads(request):
-    """Sets the number of PyTorch's threads, and with it the number of workers."""
+    """Sets the number of PyTorch's threads, which is also the number of workers."""
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
@@ -73,11 +73,11 @@ def run_script(tmp_path):
                 lines.append(line)
                 if line.startswith("done"):
                     break
-            begun = time.monotonic()
+            start = time.monotonic()
             rest, _ = process.communicate(timeout=60)
             assert lines, rest
             assert lines[-1].startswith("done"), "".join(lines) + rest
-            assert time.monotonic() - begun < 10, "the interpreter took too long to exit\n" + rest
+            assert time.monotonic() - start < 10, "the interpreter took too long to exit\n" + rest
         finally:
             process.kill()
         assert code is None or process.returncode == code, "".join(lines) + rest

@@ -1,4 +1,4 @@
-"""Predictions that are abandoned: no thread waits, none is lost, later predictions work and the interpreter exits."""
+"""Abandoned predictions: no deadlock, no lost worker, correct later predictions, and an interpreter that exits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Holder:
     """An object in a reference cycle, which only the garbage collector frees."""
 
     def __init__(self, iterator):
-        self.me = self
+        self.cycle = self
         self.iterator = iterator
 
 
@@ -38,9 +38,9 @@ def consume_with_an_error(iterator):
 
 
 class CollectInWorker(nn.Module):
-    """A layer that holds workers, once enabled, until it is armed, and then runs the garbage collector in them.
+    """An identity layer that, once enabled, blocks workers until it is armed and then collects garbage in them.
 
-    With ``workers``, each waits once until as many have arrived, which fails if one of them is lost.
+    With ``workers``, each worker waits once at a barrier for that many workers, which fails if one is lost.
     """
 
     def __init__(self, *, workers: int | None = None):
@@ -78,9 +78,9 @@ class TestCollectedInAWorker:
         expected = [classifier.predict(path).probabilities for path in paths[:12]]
         layer.enabled = True
         iterator = classifier.predict_iter([paths[6], *paths[:6]])
-        next(iterator)  # ten seconds give four windows, the only batch that is not held
+        next(iterator)  # ten seconds give four windows, the only batch that is not blocked
         Holder(iterator)
-        del iterator  # now unreachable, with tasks in the workers, and collected by these
+        del iterator  # now unreachable, with running tasks; a worker collects it
         layer.armed.set()
         sources = {
             "paths": paths[:12],
@@ -95,7 +95,7 @@ class TestCollectedInAWorker:
         assert layer.collected.is_set()
         layer.enabled = False
         classifier.network.head = nn.Sequential(CollectInWorker(workers=threads), classifier.network.head).eval()
-        assert len(classifier.predict(paths)) == len(paths)  # by all workers
+        assert len(classifier.predict(paths)) == len(paths)  # uses all workers
         for result, probabilities in zip(results, expected, strict=True):
             assert list(result.probabilities.values()) == pytest.approx(list(probabilities.values()), abs=1e-5)
 
@@ -127,7 +127,7 @@ class TestCollectedInAWorker:
 
 class TestAbandoned:
     @pytest.mark.parametrize("how", ["dropped", "closed", "after an exception", "source fails"])
-    def test_the_next_prediction_is_right(self, classifier, paths, threads, how):
+    def test_next_prediction_is_correct(self, classifier, paths, threads, how):
         expected = classifier.predict(paths[0]).probabilities
 
         def sources():
@@ -150,7 +150,7 @@ class TestAbandoned:
         found = classifier.predict(paths[0]).probabilities
         assert list(found.values()) == pytest.approx(list(expected.values()), abs=1e-6)
 
-    def test_a_long_file_stops_soon(self, classifier, paths, tmp_path, threads):
+    def test_decoding_of_long_files_stops_soon(self, classifier, paths, tmp_path, threads):
         long = tmp_path / "long.wav"
         soundfile.write(long, np.zeros(3600 * RATE, np.int16), RATE)
         batches = []
@@ -158,16 +158,16 @@ class TestAbandoned:
         iterator = classifier.predict_iter([paths[0], long, long, long, long])
         next(iterator)
         del iterator
-        begun = time.monotonic()
+        start = time.monotonic()
         classifier.predict([paths[0], paths[1]])
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - start < 20
         before = len(batches)
         time.sleep(0.3)
-        assert len(batches) == before < 300  # of 120 batches an hour
+        assert len(batches) == before < 300  # one hour has 120 batches
 
     @pytest.mark.slow
     def test_callers_and_abandoned_iterators_together(self, classifier, paths, threads):
-        """Eight threads predict while others abandon iterators, with a garbage collector that runs all the time."""
+        """Eight threads predict while others abandon iterators, with frequent garbage collection."""
         sample = soundfile.read(paths[0], dtype="float32")
         expected = list(classifier.predict(sample).probabilities.values())
         rounds, stop = 1_000 // 8, threading.Event()
@@ -225,7 +225,7 @@ class TestAbandoned:
 
 @pytest.mark.slow
 class TestExit:
-    """A fresh interpreter exits within ten seconds, whatever is still open."""
+    """A fresh interpreter exits within ten seconds, even with open iterators."""
 
     @pytest.mark.parametrize("source", ["paths", "long", "samples"])
     def test_open_iterator(self, run_script, paths, tmp_path, source):
@@ -305,7 +305,7 @@ if child == 0:
         assert "forked process" in str(error)
     else:
         raise SystemExit("the parent's iterator continued in the child")
-    found = classifier.predict(paths)  # with threads of its own
+    found = classifier.predict(paths)  # with new threads
     assert len(found) == 8
     assert max(abs(found[0].probabilities[k] - v) for k, v in expected.items()) < 1e-5
     raise SystemExit(0)
@@ -343,8 +343,8 @@ print("done", flush=True)
         assert "interrupted" in output
 
 
-class TestCrowd:
-    def test_eight_threads_predict_as_one(self, classifier, threads):
+class TestConcurrentCallers:
+    def test_eight_threads_get_equal_predictions(self, classifier, threads):
         random = np.random.default_rng(0)
         songs = [(random.normal(scale=0.1, size=800 + 900 * number).astype(np.float32), RATE) for number in range(24)]
         expected = [classifier.predict(song).windows.probabilities for song in songs]

@@ -1,4 +1,4 @@
-"""A type checker reads the installed package's types, in a user's program."""
+"""mypy checks users' programs with the type hints of the installed package."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("mypy", reason="needs mypy, which the extra 'lint' brings")
+pytest.importorskip("mypy", reason="needs mypy, from the extra 'lint'")
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory):
-    """What ``mypy --strict`` says of both files: a dict of file name to what it says of its lines."""
+def errors(tmp_path_factory):
+    """Errors of ``mypy --strict`` in both files, as file name to line number to error code, and its output."""
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--show-error-codes", "--no-color-output"]
-    place = tmp_path_factory.mktemp("somewhere")
+    directory = tmp_path_factory.mktemp("user")
     done = subprocess.run(
-        [*command, *HERE.glob("a_users_*.py")], capture_output=True, text=True, cwd=place, timeout=600, check=False
+        [*command, *HERE.glob("a_users_*.py")], capture_output=True, text=True, cwd=directory, timeout=600, check=False
     )
     assert done.returncode in (0, 1), done.stderr
     found: dict[str, dict[int, str]] = {}
@@ -29,14 +29,14 @@ def said(tmp_path_factory):
     return found, done.stdout
 
 
-def test_a_program_that_is_right_passes(said):
-    found, text = said
-    assert "a_users_program.py" not in found, text
-    assert set(found) == {"a_users_mistakes.py"}, text
+def test_correct_program_passes(errors):
+    found, output = errors
+    assert "a_users_program.py" not in found, output
+    assert set(found) == {"a_users_mistakes.py"}, output
 
 
-def test_mistakes_are_found(said):
-    found, text = said
+def test_mistakes_are_reported(errors):
+    found, output = errors
     lines = (HERE / "a_users_mistakes.py").read_text().splitlines()
-    expected = {place: line.partition("  # ")[2] for place, line in enumerate(lines, start=1) if "  # " in line}
-    assert found["a_users_mistakes.py"] == expected, text
+    expected = {number: line.partition("  # ")[2] for number, line in enumerate(lines, start=1) if "  # " in line}
+    assert found["a_users_mistakes.py"] == expected, output
