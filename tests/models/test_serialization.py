@@ -3,10 +3,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -447,81 +445,3 @@ class TestHeadOnly:
         _edit(head / CONFIG_FILE, lambda pairs: pairs["backbone"]["options"].clear())
         with pytest.raises(WeightsError, match=r"missing: backbone\.layer\.bias"):
             serialization.load(head)
-
-
-_SCRIPT = """
-import json, sys, time
-from musgenre.models import serialization
-from musgenre.core.errors import WeightsError
-for arguments in json.loads(sys.argv[1]):
-    start = time.perf_counter()
-    try:
-        result = {"directory": str(serialization.locate(**arguments))}
-    except WeightsError as error:
-        result = {"error": str(error), "cause": type(error.__cause__).__name__}
-    print(json.dumps({**result, "seconds": time.perf_counter() - start}))
-"""
-
-
-@pytest.fixture(scope="module")
-def query_hub(run_hub_client: Callable[..., list[dict[str, Any]]]) -> Callable[..., list[dict[str, Any]]]:
-    """Calls ``locate()`` with short timeouts."""
-    return partial(run_hub_client, _SCRIPT, HF_HUB_DOWNLOAD_TIMEOUT="2", HF_HUB_ETAG_TIMEOUT="2")
-
-
-@pytest.fixture(scope="module")
-def results(hub, query_hub, network, tmp_path_factory) -> dict[str, dict[str, Any]]:
-    """The results of all queries, run in one process, because importing takes seconds."""
-    model = tmp_path_factory.mktemp("hub")
-    serialization.save(model, config=CONFIG, network=network)
-    files = {name: (model / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)}
-    files.update({"README.md": b"# Model", "evil.bin": b"pickle"})
-    hub.repositories.update({"org/model": files, "org/broken": files})
-    hub.broken.add("org/broken")
-    queries = {
-        "before": {"source": "org/model", "revision": "v1", "local_files_only": True},
-        "download": {"source": "org/model", "revision": "v1"},
-        "after": {"source": "org/model", "revision": "v1", "local_files_only": True},
-        "other revision": {"source": "org/model", "revision": "v2"},
-        "other model": {"source": "org/nothing"},
-        "broken": {"source": "org/broken", "revision": "v1"},
-    }
-    return dict(zip(queries, query_hub(*queries.values(), endpoint=hub.address), strict=True))
-
-
-@pytest.mark.slow
-class TestHub:
-    def test_download(self, results, hub, network):
-        directory = Path(results["download"]["directory"])
-        assert sorted(path.name for path in directory.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
-        config, loaded = serialization.load(directory)
-        assert config == CONFIG
-        assert _equal(loaded, network)
-        assert any(path.endswith("/org/model/revision/v1") for path in hub.requested)
-        assert not any("README" in path or "evil" in path for path in hub.requested)
-
-    def test_local_files_only(self, results):
-        assert "'org/model' (revision v1) could not be downloaded" in results["before"]["error"]
-        assert results["after"]["directory"] == results["download"]["directory"]
-
-    def test_unknown_revision(self, results):
-        assert "'org/model' (revision v2) could not be downloaded" in results["other revision"]["error"]
-        assert results["other revision"]["cause"] == "RevisionNotFoundError"
-
-    def test_unknown_model(self, results):
-        assert "'org/nothing' (revision main) could not be downloaded" in results["other model"]["error"]
-        assert results["other model"]["cause"] == "RepositoryNotFoundError"
-
-    def test_broken_connection(self, results):
-        assert "'org/broken' (revision v1) could not be downloaded" in results["broken"]["error"]
-        assert "Check the name, the revision and the network" in results["broken"]["error"]
-
-    def test_unreachable(self, results, query_hub):
-        with socket.socket() as closed:
-            closed.bind(("127.0.0.1", 0))
-            endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
-            queries = {"source": "org/other"}, {"source": "org/model", "revision": "v1"}
-            unknown, cached = query_hub(*queries, endpoint=endpoint)
-        assert "'org/other' (revision main) could not be downloaded" in unknown["error"]
-        assert unknown["seconds"] < 15
-        assert cached["directory"] == results["download"]["directory"]

@@ -166,7 +166,7 @@ class _Process:
         return self._kill.alive and self._owner == os.getpid() and self._process.poll() is None
 
     def request(self, source: ByteStream, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """Send a request, send the bytes that the decoder asks for, and return the answer.
+        """Send a request, send the bytes that the decoder reads, and return the answer.
 
         Raises:
             AudioFileError: The process ended, was killed, or sent an invalid answer.

@@ -408,7 +408,7 @@ def _check_file_object(source: Any) -> tuple[str, BinaryIO]:
 
 
 def _restore_position(file: BinaryIO, start: int) -> None:
-    # A file object that cannot seek here has failed before, with an error that says so.
+    # A file object that cannot seek has already raised an error when it was opened or read.
     with contextlib.suppress(OSError, ValueError):
         file.seek(start)
 

@@ -30,7 +30,7 @@ class Prefetcher(Iterator[T]):
     """Iterates over items that one background thread computes ahead.
 
     Used as a context manager, it waits at the end for the item that is being computed, so that the caller may close
-    what the items come from. If it is dropped, nothing waits: items that are not computed yet are cancelled, and the
+    the source of the items. If it is dropped, nothing waits: items that are not computed yet are cancelled, and the
     thread ends.
 
     Args:
@@ -56,7 +56,7 @@ class Prefetcher(Iterator[T]):
             self._submit()
 
     def __next__(self) -> T:
-        """Return the next item; errors of the iterable are raised in its place.
+        """Return the next item; errors of the iterable are raised here.
 
         Raises:
             StopIteration: There are no more items.
@@ -84,7 +84,7 @@ class Prefetcher(Iterator[T]):
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self) -> None:
-        # A task refers weakly to the iterator: once nobody can ask for its item, it does nothing.
+        # A task holds a weak reference to the iterator: once that is dropped, it does nothing.
         self._pending.append(self._executor.submit(_compute_next, weakref.ref(self)))
 
 
@@ -136,7 +136,7 @@ class WorkerPool:
 
 
 class _Run:
-    """What the tasks of one call of :meth:`WorkerPool.map` have in common."""
+    """Shared state of the tasks of one call of :meth:`WorkerPool.map`."""
 
     def __init__(self, executor: ThreadPoolExecutor) -> None:
         self.is_abandoned = False

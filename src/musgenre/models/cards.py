@@ -37,7 +37,7 @@ def write_card(directory: Path, *, config: ModelConfig, parameters: int) -> None
 def card(config: ModelConfig, *, parameters: int) -> str:
     """Returns a model card in Markdown, with the Hub's metadata, for a configuration.
 
-    What the configuration does not contain, such as the licence, is left for the author to add.
+    Information that the configuration does not contain, such as the licence, is left to the author.
 
     Args:
         config: The model's configuration.

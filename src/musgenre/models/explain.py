@@ -99,8 +99,8 @@ class Explanation:
 class Explainer:
     """Computes saliency maps of a network with Captum (the extra ``explain``).
 
-    It uses a copy that shares the weights, so that concurrent predictions are not affected, and the network as it was
-    trained, not the fused one.
+    It uses a copy that shares the weights, so that concurrent predictions are not affected, and the original
+    network instead of the fused one.
 
     Args:
         network: The network, in evaluation mode.
@@ -205,9 +205,8 @@ def noise_baseline(feature: nn.Module, waveform: Tensor) -> Tensor:
     """Return the feature of pink noise with the level of a window, as a neutral baseline.
 
     The power of pink noise falls by 3 dB an octave, about the average balance of music, without any other structure.
-    Silence is not suitable: networks that standardise their input react to every cell at once between silence and
-        music.
-    The baseline is the mean of the features of 16 fixed draws.
+    Silence is not suitable: for a network that standardises its input, every cell matters on the path from silence to
+    music. The baseline is the mean of the features of 16 fixed draws.
 
     Args:
         feature: The feature extractor.

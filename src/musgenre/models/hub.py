@@ -89,7 +89,7 @@ def upload(
 
     Args:
         folder: The directory.
-        name: The Hub id, ``"org/name"``, or a name alone for one's own account.
+        name: The Hub id, ``"org/name"``, or only a name for the user's own account.
         message: The commit message.
         private: Whether a new repository is private; ``None`` uses the organisation's default.
         token: Access token with write permission; see :class:`HubOptions`.

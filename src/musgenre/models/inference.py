@@ -166,7 +166,7 @@ class Inference(Generic[R]):
         with contextlib.ExitStack() as stack:
             iterator = stack.enter_context(contextlib.closing(iter(windows)))
             batches = batched(iterator, size)
-            if workers.is_parallel:  # decoding has a thread of its own
+            if workers.is_parallel:  # a separate thread decodes
                 batches = stack.enter_context(Prefetcher(batches))
             rows = list(workers.map(lambda batch: run_batch(batch, function, device=self.device), batches))
         starts, values = zip(*rows, strict=True)

@@ -30,7 +30,7 @@ class GenreData(pl.LightningDataModule):
         config: Batch size, balance and seed. A batch is divided among all devices.
         workers: Number of decoding processes. With none, a thread decodes the next batches while a GPU trains. When
             training on a CPU, each batch is decoded before its step: the threads of a step wait for each other, so that
-            another thread that takes one of their cores costs more than it saves. Not used for embeddings.
+            another thread on one of their cores slows down training. Not used for embeddings.
         first_epoch: Number of the stage's first epoch.
     """
 

@@ -209,7 +209,7 @@ class _AugmentedViews(Dataset[Tensor]):
         return embeddings
 
     def _augment(self, batch: Tensor, steps: nn.Sequential, *, rows: range) -> Tensor:
-        """Augment each example with a generator of its own, so that it does not depend on its batch."""
+        """Augment each example with its own generator, so that the result does not depend on the batch."""
         if not len(steps):
             return batch
         examples = []
@@ -269,7 +269,7 @@ class CachedArray:
     finished parts are in files of the same format beside it. A lock file lets one process or thread compute at a time.
 
     Args:
-        folder: Folder of this array alone; :meth:`fill` creates it.
+        folder: Directory that holds only this array; :meth:`fill` creates it.
         shape: Shape of the array. A row is the last dimension; rows are counted over all others.
     """
 

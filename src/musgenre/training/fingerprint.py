@@ -43,8 +43,8 @@ def fingerprint(module: nn.Module) -> str:
     source. Classes of PyTorch, NumPy and the standard library count by their names. Hooks, and the constants and
     functions that the code looks up in its module, are not part of the digest.
 
-    Where the source is not available, as of a class that is defined in a notebook, the digest holds a random token in
-    its place: it is the same for the same class in this process, and differs in any other process.
+    Where the source is not available, as of a class that is defined in a notebook, the digest holds a random token
+    instead: it is the same for the same class in this process, and differs in any other process.
 
     Args:
         module: The module; it is not changed.
@@ -155,7 +155,7 @@ class _Digest:
         self._add_all((function.__defaults__, function.__kwdefaults__, *cells))
 
     def _add_source(self, code: type | types.FunctionType) -> bool:
-        """Add the source of a class or function, or the token that stands for it; return whether it has a source."""
+        """Add the source of a class or function, or its token; return whether the source is available."""
         try:
             self._write(inspect.getsource(code))
         except (OSError, TypeError):
@@ -196,7 +196,7 @@ def _package(value: Any) -> str:
 
 
 def _process_token(value: Any) -> str:
-    """Return a random token that stands for an object in this process; a new one for each call if need be."""
+    """Return a random token for an object in this process; a new one for each call if it cannot be stored."""
     try:
         if value not in _tokens:
             _logger.warning(
