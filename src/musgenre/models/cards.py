@@ -57,8 +57,7 @@ def card(config: ModelConfig, *, parameters: int) -> str:
         _METADATA,
         _MARK,
         f"# {config.name}",
-        f"Predicts the genre of a piece of music with [musgenre](https://pypi.org/project/musgenre/): "
-        f"{', '.join(config.labels)}.",
+        f"Predicts the genre of a piece of music with musgenre (`pip install musgenre`): {', '.join(config.labels)}.",
         f"Feature: {_described(config.feature)}, of windows of {audio.window_seconds:g} s with a hop of "
         f"{audio.hop_seconds:g} s, at {audio.sample_rate:,} Hz. Backbone: {_described(config.backbone)}. "
         f"{parameters:,} parameters. The probabilities of a track are the mean over its windows.",
