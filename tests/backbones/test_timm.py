@@ -14,6 +14,8 @@ from musgenre.core.errors import ConfigError, PluginError, UnknownNameError, Wei
 from musgenre.features.base import FEATURES
 from musgenre.models.network import GenreNetwork
 
+pytestmark = pytest.mark.slow  # builds many networks
+
 timm = pytest.importorskip("timm", reason="the extra musgenre[timm] is not installed")
 SMALL = ["test_resnet", "test_vit", "test_efficientnet", "test_convnext"]
 

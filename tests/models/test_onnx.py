@@ -12,6 +12,7 @@ from musgenre.core.errors import WeightsError
 from musgenre.models.onnx import Probabilities
 
 RATE = 8_000
+pytestmark = pytest.mark.slow  # exporting takes seconds
 
 
 @pytest.fixture(scope="module")
