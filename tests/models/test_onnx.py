@@ -41,9 +41,9 @@ def test_equals_the_network_at_any_batch_and_length(classifier, session, batch, 
     (found,) = session.run(None, {"samples": windows.numpy()})
     import onnxruntime
 
-    # Older versions, including the last for Python 3.10, have a less accurate Fourier transform in float32.
+    # Measured: at most 2e-7 apart with ONNX Runtime 1.32, and 1.4e-4 with 1.23.2, the last version for Python 3.10.
     recent = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 24)
-    np.testing.assert_allclose(found, expected, atol=1e-4 if recent else 3e-4)
+    np.testing.assert_allclose(found, expected, atol=1e-5 if recent else 3e-4)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
