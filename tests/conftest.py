@@ -46,6 +46,21 @@ def pytest_unconfigure() -> None:
         faulthandler.dump_traceback_later(EXIT_TIMEOUT_SECONDS, exit=True, file=sys.__stderr__)
 
 
+@pytest.fixture
+def saved_figures(monkeypatch):
+    """The figures that were saved, in order."""
+    from matplotlib.figure import Figure
+
+    saved, save = [], Figure.savefig
+
+    def record(self, *args, **kwargs):
+        saved.append(self)
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", record)
+    return saved
+
+
 @pytest.fixture(scope="session")
 def waveform() -> np.ndarray:
     """Return six seconds of stereo at 44,100 Hz, ``(samples, channels)``: sweeps, a beat and noise."""

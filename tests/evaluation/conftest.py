@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from musgenre.core.config import Prediction, Windows
 from musgenre.datasets import Track, TrackDataset
@@ -79,19 +78,6 @@ def make_dataset():
 def report():
     """The report of the fake classifier on the dataset of 60 tracks."""
     return evaluate(FakeClassifier(), _dataset())
-
-
-@pytest.fixture
-def saved_figures(monkeypatch):
-    """The figures that were saved, in order."""
-    saved, save = [], Figure.savefig
-
-    def record(self, *args, **kwargs):
-        saved.append(self)
-        return save(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", record)
-    return saved
 
 
 @pytest.fixture

@@ -49,19 +49,6 @@ def music():
     return (0.5 * sweep * np.exp(-seconds / 2) + 0.01 * rng.standard_normal(seconds.size)).astype(np.float32)
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that were saved, in order."""
-    saved, save = [], Figure.savefig
-
-    def record(self, *args, **kwargs):
-        saved.append(self)
-        return save(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", record)
-    return saved
-
-
 def heights(ax):
     """Height of each area at the middle of each second that it covers: ``(areas, seconds)``."""
     end = int(ax.get_xlim()[1])
@@ -221,12 +208,12 @@ class TestTimeline:
 
 
 class TestOverview:
-    def test_file_shows_two_aligned_panels(self, music, prediction, figures, tmp_path):
+    def test_file_shows_two_aligned_panels(self, music, prediction, saved_figures, tmp_path):
         path = tmp_path / "song.png"
         save_overview(music, sample_rate=RATE, prediction=prediction, path=path)
         assert imread(path).shape == (700, 1200, 4)
         assert list(tmp_path.iterdir()) == [path]
-        upper, lower = figures[0].axes[:2]
+        upper, lower = saved_figures[0].axes[:2]
         assert upper.get_position().x0 == pytest.approx(lower.get_position().x0)
         assert upper.get_position().x1 == pytest.approx(lower.get_position().x1)
         assert upper.get_position().y0 > lower.get_position().y1
@@ -234,9 +221,9 @@ class TestOverview:
         assert upper.images
         assert lower.collections
 
-    def test_everything_is_inside_the_figure(self, music, prediction, figures, tmp_path):
+    def test_everything_is_inside_the_figure(self, music, prediction, saved_figures, tmp_path):
         save_overview(music, sample_rate=RATE, prediction=prediction, path=tmp_path / "song.png")
-        figure = figures[0]
+        figure = saved_figures[0]
         width, height = figure.get_size_inches()
         box = figure.get_tightbbox()
         assert box.x0 >= 0
