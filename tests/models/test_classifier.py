@@ -11,6 +11,7 @@ import torch
 import musgenre
 from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.core.errors import AudioError, AudioFileError, MusgenreError, ParameterError
+from musgenre.metrics import track_probabilities
 
 RATE = 22_050
 
@@ -38,6 +39,8 @@ def test_prediction_is_the_mean_over_the_networks_windows(classifier, song):
     np.testing.assert_allclose(prediction.windows.start_seconds, [0.0, 3.0, 6.0, 7.0])
     np.testing.assert_allclose(prediction.windows.probabilities, expected, atol=1e-6)
     np.testing.assert_allclose(list(prediction.probabilities.values()), expected.mean(axis=0), atol=1e-6)
+    mean = track_probabilities(prediction.windows.probabilities)  # the public function for the same mean
+    assert list(prediction.probabilities.values()) == mean.tolist()
     assert list(prediction.probabilities) == ["jazz", "metal", "pop"]
     assert prediction.label == classifier.labels[expected.mean(axis=0).argmax()]
     assert sum(prediction.probabilities.values()) == pytest.approx(1)
