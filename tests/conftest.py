@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import functools
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -26,6 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_SECONDS))
 
 
+def pytest_collection_finish() -> None:
+    """Exclude the imported modules and the collected tests from garbage collection, which else takes seconds."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Seed PyTorch before each test, so that failures are reproducible."""
@@ -42,6 +49,7 @@ def pytest_unconfigure() -> None:
     The watchdog is armed only if this process exits after the tests. A worker of pytest-xdist waits for the other
     workers, and is killed by pytest-xdist if it does not exit; a notebook that calls ``pytest.main`` continues.
     """
+    gc.unfreeze()
     if "pytest" in sys.argv[0] and "PYTEST_XDIST_WORKER" not in os.environ:
         faulthandler.dump_traceback_later(EXIT_TIMEOUT_SECONDS, exit=True, file=sys.__stderr__)
 
