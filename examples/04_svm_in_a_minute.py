@@ -3,7 +3,7 @@ Feature statistics and an SVM
 =============================
 
 A baseline without a network: this tutorial computes a table of feature statistics, trains a support vector machine with
-scikit-learn, and cross-validates it with artists kept apart. It then evaluates a network on the same folds.
+scikit-learn, and cross-validates it, grouped by artist. It then evaluates a network on the same folds.
 """
 
 # %%
@@ -111,7 +111,7 @@ def report(name: str, predicted: np.ndarray) -> None:
 
 
 honest = cross_val_predict(svm, table, labels, groups=artists, cv=GroupKFold(FOLDS))
-report("SVM, artists kept apart", honest)
+report("SVM, grouped by artist", honest)
 
 flattered = cross_val_predict(svm, table, labels, cv=KFold(FOLDS, shuffle=True, random_state=0))
 report("SVM, random split", flattered)
@@ -139,7 +139,7 @@ network = GenreEstimator(
     },
 )
 of_network = cross_val_predict(network, songs, labels, groups=artists, cv=GroupKFold(FOLDS))
-report("network, artists kept apart", of_network)
+report("network, grouped by artist", of_network)
 
 # %%
 # A grid search over the options of the SVM and the features at once, with paths as input:

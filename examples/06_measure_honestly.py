@@ -67,7 +67,7 @@ print(report.to_markdown().split("\n\n")[0])
 
 recipe = musgenre.Recipe(SMALL, config=CONFIG)
 honest = musgenre.cross_validate(data, recipe=recipe, folds=2, progress=False)
-print(f"artists kept apart: {honest.accuracy.mean:.0%} ± {honest.accuracy.fold_deviation:.0%}")
+print(f"grouped by artist: {honest.accuracy.mean:.0%} ± {honest.accuracy.fold_deviation:.0%}")
 
 # %%
 # Random split, for comparison

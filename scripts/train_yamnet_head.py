@@ -76,8 +76,8 @@ package. The weights of YAMNet are downloaded from the official URL at first use
 
 ## Evaluation
 
-Five-fold cross-validation on the {tracks} excerpts of the GTZAN dataset that the linear layer is trained on, with
-artists kept apart; the folds were drawn {draws} times:
+Five-fold cross-validation on the {tracks} excerpts of the GTZAN dataset that the linear layer is trained on,
+grouped by artist; the folds were drawn {draws} times:
 
 | metric | value |
 | --- | --- |

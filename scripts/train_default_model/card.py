@@ -61,13 +61,13 @@ percent are not music and have uniform targets. The training script is `scripts/
 
 ## Evaluation
 
-Five-fold cross-validation with artists kept apart: no artist is in both the training and the test set of a fold
+Five-fold cross-validation grouped by artist: no artist is in both the training and the test set of a fold
 (`StratifiedGroupKFold` on the artist groups of Foleiss and Tavares, 2020); the folds were drawn {draws} times. The
 published weights were then trained on all excerpts, so the figures are those of models trained on four fifths of the
 data. Hyperparameters were selected on the first draw, which makes its figure slightly optimistic. No model was trained
 on the test tracks of its fold, with or without labels.
 
-| system | accuracy, artists kept apart |
+| system | accuracy, grouped by artist |
 | --- | --- |
 | chance | 10 % |
 | this model | **{accuracy}** (95 % interval over artists {low} to {high}) |
