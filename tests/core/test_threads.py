@@ -14,7 +14,7 @@ import torch
 
 from musgenre.core import threads
 from musgenre.core.errors import ParameterError
-from musgenre.core.threads import Prefetcher, WorkerPool, compute_step, raise_if_cancelled, single_core_workers
+from musgenre.core.threads import Prefetcher, WorkerPool, no_fork, raise_if_cancelled, single_core_workers
 
 
 def wait_until(condition, seconds=10.0):
@@ -214,7 +214,7 @@ class TestFork:
         entered, ended = threading.Event(), []
 
         def work():
-            with compute_step():
+            with no_fork():
                 entered.set()
                 time.sleep(0.3)
                 ended.append(time.monotonic())
@@ -227,14 +227,14 @@ class TestFork:
             os._exit(0 if ended else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         thread.join()
-        with compute_step():  # steps begin again
+        with no_fork():  # steps begin again
             pass
 
     def test_fork_in_a_step_waits_for_a_limited_time(self, monkeypatch):
         monkeypatch.setattr(threads, "_FORK_SECONDS", 0.1)
-        with compute_step():
+        with no_fork():
             child = os.fork()
             if child == 0:
-                with compute_step():
+                with no_fork():
                     os._exit(0)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -18,6 +18,7 @@ import soundfile
 
 from musgenre.core.config import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from musgenre.core.errors import AudioFileError, MusgenreError
+from musgenre.core.threads import no_fork
 
 Frames: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -236,6 +237,10 @@ class Decoder:
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
     """A sound file that is read sequentially: no seek after each read, no end at the header's estimated length."""
+
+    def __init__(self, source: ByteStream) -> None:
+        with no_fork():  # soundfile opens files under a global lock
+            super().__init__(source)
 
     def seekable(self) -> bool:
         return False

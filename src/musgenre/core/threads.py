@@ -209,9 +209,9 @@ def _executor(count: int, intra_op_threads: int) -> ThreadPoolExecutor:
 
 
 class _ForkGate:
-    """Lets ``os.fork`` wait until no step computes.
+    """Lets ``os.fork`` wait until no thread is in a step that holds a library's lock.
 
-    A forked process has a copy of the locks of oneDNN and other libraries, but not the threads that hold them.
+    A forked process has a copy of the locks of oneDNN, soundfile and others, but not the threads that hold them.
     """
 
     def __init__(self) -> None:
@@ -249,8 +249,11 @@ class _ForkGate:
 _fork_gate = _ForkGate()
 
 
-def compute_step() -> _ForkGate:
-    """Return a context manager for one step of a computation, during which ``os.fork`` in another thread waits."""
+def no_fork() -> _ForkGate:
+    """Return a context manager for a step that uses a library's global locks: ``os.fork`` in another thread waits.
+
+    Steps are short and not nested: when a fork waits, no step begins.
+    """
     return _fork_gate
 
 

@@ -25,7 +25,7 @@ from musgenre.audio.options import ReadOptions
 from musgenre.audio.windows import AudioSource, AudioWindows, Samples
 from musgenre.core.config import AudioSpec, Prediction, Windows
 from musgenre.core.errors import MusgenreError, ParameterError, WeightsError
-from musgenre.core.threads import Prefetcher, WorkerPool, compute_step, raise_if_cancelled, single_core_workers
+from musgenre.core.threads import Prefetcher, WorkerPool, no_fork, raise_if_cancelled, single_core_workers
 from musgenre.models.network import GenreNetwork
 
 K = TypeVar("K")
@@ -194,7 +194,7 @@ def run_batch(batch: list[tuple[K, Samples]], function: Function, *, device: tor
         CancelledError: The result is no longer wanted; see :func:`~musgenre.core.threads.raise_if_cancelled`.
     """
     raise_if_cancelled()
-    with compute_step(), torch.inference_mode():
+    with no_fork(), torch.inference_mode():
         samples = torch.from_numpy(np.stack([window for _, window in batch])).to(device)
         rows: Floats = function(samples).double().cpu().numpy()
     return [key for key, _ in batch], rows
