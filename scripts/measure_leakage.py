@@ -88,7 +88,7 @@ def features_of(data: TrackDataset, *, weights: str) -> tuple[Floats, Floats, In
     mfcc = FEATURES.build("mfcc", {"sample_rate": SPEC.sample_rate, "n_fft": 1024, "hop_length": 256})
     embeddings, statistics, track_of = [], [], []
     for index, track in enumerate(data):
-        windows = torch.from_numpy(np.stack([window for _, window in AudioWindows(track.path, SPEC)]))
+        windows = torch.from_numpy(np.stack([window for _, window in AudioWindows(track.file, SPEC)]))
         with torch.inference_mode():
             embeddings.append(backbone(logmel(windows)).double().numpy())
             coefficients = mfcc(windows).double().squeeze(1)

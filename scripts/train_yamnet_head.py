@@ -173,7 +173,7 @@ def main() -> None:
         )
     print(metrics)
     again = GenreClassifier.from_pretrained(options.output, backbone_weights=options.weights)
-    print(again.predict(data[0].path).label, data[0].label)
+    print(again.predict(data[0].source).label, data[0].label)
 
 
 @torch.inference_mode()

@@ -226,7 +226,7 @@ def described(settings: Settings) -> dict[str, object]:
 def _track_logits(student: GenreClassifier, test: TrackDataset) -> list[tuple[npt.NDArray[np.float64], int]]:
     """Return the logits of each track's windows (up to a constant) and its label."""
     return [
-        (np.log(student.predict(track.path).windows.probabilities), label)
+        (np.log(student.predict(track.source).windows.probabilities), label)
         for track, label in zip(test, test.label_indices(), strict=True)
     ]
 

@@ -135,7 +135,7 @@ class Pool:
 
 def labelled(data: TrackDataset) -> Pool:
     """Return the tracks of a dataset as a pool."""
-    return Pool([load(track.path, sample_rate=RATE) for track in data], track_weights(data), seed=0)
+    return Pool([load(track.file, sample_rate=RATE) for track in data], track_weights(data), seed=0)
 
 
 def mixtures(

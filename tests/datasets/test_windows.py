@@ -18,7 +18,7 @@ from musgenre.audio import AudioWindows
 from musgenre.core.config import AudioSpec
 from musgenre.core.errors import ParameterError
 from musgenre.datasets.base import Track, TrackDataset
-from musgenre.datasets.windows import GridWindows, RandomWindows, _grid
+from musgenre.datasets.windows import GridWindows, RandomWindows
 
 RATE = 8_000
 SPEC = AudioSpec(RATE, window_seconds=0.5, hop_seconds=0.3)
@@ -83,14 +83,14 @@ class TestRandomWindows:
         assert max(starts) > 15_000
         assert np.mean(starts) == pytest.approx(8_000, abs=1_200)
 
-    def test_a_place_tells_where_the_samples_are_from(self, tracks: TrackDataset):
+    def test_the_located_window_holds_the_samples(self, tracks: TrackDataset):
         windows = RandomWindows(tracks.select(["20000"]), audio=SPEC, windows_per_track=3, seed=2)
         for epoch in (0, 4):
             windows.set_epoch(epoch)
             for index in range(3):
                 number, start = windows.locate(index, epoch=epoch)
                 assert (number, sample_indices(windows[index][0])[0]) == (0, round(start * RATE))
-                assert torch.equal(windows.waveform(index, epoch=epoch), windows[index][0])
+                assert torch.equal(windows.window(index, epoch=epoch), windows[index][0])
 
     def test_copies_and_pickles(self, tracks: TrackDataset):
         windows = RandomWindows(tracks, audio=SPEC)
@@ -148,7 +148,7 @@ class TestGridWindows:
     def test_every_sample_is_covered(self, seconds: float, rate: int, window: float, share: float):
         spec = AudioSpec(rate, window_seconds=window, hop_seconds=window * share)
         samples, length = math.floor(seconds * rate + 0.5), spec.window_samples
-        starts = _grid(seconds, spec)
+        starts = spec.window_starts(seconds)
         assert starts[0] == 0
         assert all(0 < after - before <= length for before, after in itertools.pairwise(starts))
         if samples > length:

@@ -77,6 +77,21 @@ class AudioSpec:
         """Samples from one window's start to the next one's."""
         return round(self.hop_seconds * self.sample_rate)
 
+    def window_starts(self, duration_seconds: float) -> list[int]:
+        """Returns the starts of the windows of a recording, in samples: one per hop, and one that ends at its end.
+
+        Args:
+            duration_seconds: Duration of the recording; the only window of a shorter one than a window starts at 0.
+
+        Example:
+            >>> AudioSpec(100, window_seconds=0.3, hop_seconds=0.3).window_starts(0.7)
+            [0, 30, 40]
+        """
+        samples = math.floor(duration_seconds * self.sample_rate + 0.5)  # halves are rounded up, as in soxr
+        last = max(0, samples - self.window_samples)
+        starts = list(range(0, last + 1, self.hop_samples))
+        return starts if starts[-1] == last else [*starts, last]
+
 
 @dataclass(frozen=True)
 class Component:

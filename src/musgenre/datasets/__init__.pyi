@@ -6,6 +6,8 @@ from .base import TrackDataset as TrackDataset
 from .base import register_dataset as register_dataset
 from .folder import AudioFolder as AudioFolder
 from .gtzan import GTZAN as GTZAN
+from .spectrograms import StoredSpectrogram as StoredSpectrogram
+from .spectrograms import store_spectrograms as store_spectrograms
 from .splits import check_split as check_split
 from .splits import group_folds as group_folds
 from .splits import holdout as holdout
@@ -16,10 +18,12 @@ __all__ = [
     "AudioFolder",
     "DatasetWarning",
     "MissingTrack",
+    "StoredSpectrogram",
     "Track",
     "TrackDataset",
     "check_split",
     "group_folds",
     "holdout",
     "register_dataset",
+    "store_spectrograms",
 ]

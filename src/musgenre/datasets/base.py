@@ -11,33 +11,62 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from musgenre.audio import SHORTEST_SECONDS, duration_seconds
 from musgenre.core.errors import AudioError, DatasetError
 from musgenre.core.registry import Registry
+
+if TYPE_CHECKING:
+    from musgenre.datasets.spectrograms import StoredSpectrogram
 
 _NAMED_IN_WARNING = 5
 
 
 @dataclass(frozen=True)
 class Track:
-    """Record of one audio file.
+    """Record of one recording, which is an audio file or a stored spectrogram.
 
     Attributes:
         id: Unique name within the dataset.
-        path: The file.
+        path: The audio file, or ``None`` if there is a spectrogram instead.
         label: The genre.
         group: Tracks of one group, most often an artist, must be on the same side of a split; ``None`` if unknown.
         duration_seconds: Duration according to the file's header.
         fault: A known fault of the recording (``"repeated"``, ``"distorted"``, …), or ``None``.
+        spectrogram: The spectrogram of a track without audio; see :mod:`musgenre.datasets.spectrograms`.
+
+    Raises:
+        DatasetError: There is neither a path nor a spectrogram, or both.
     """
 
     id: str
-    path: Path
+    path: Path | None
     label: str
     group: str | None
     duration_seconds: float
     fault: str | None = None
+    spectrogram: StoredSpectrogram | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.spectrogram is None):
+            raise DatasetError(f"Track {self.id!r} needs either an audio file or a spectrogram.")
+
+    @property
+    def file(self) -> Path:
+        """The audio file.
+
+        Raises:
+            DatasetError: The track has a stored spectrogram in place of audio.
+        """
+        if self.path is None:
+            raise DatasetError(f"Track {self.id!r} has a stored spectrogram and no audio.")
+        return self.path
+
+    @property
+    def source(self) -> Path | StoredSpectrogram:
+        """What a classifier predicts from: the audio file or the spectrogram."""
+        return self.file if self.spectrogram is None else self.spectrogram
 
 
 @dataclass(frozen=True)
@@ -123,6 +152,11 @@ class TrackDataset:
         split = f", {self.split}" if self.split else ""
         plural = "" if len(self) == 1 else "s"
         return f"<{self.name}{split}: {len(self)} track{plural}, {len(self.labels)} labels>"
+
+    @property
+    def has_spectrograms(self) -> bool:
+        """Whether a track has a stored spectrogram in place of audio."""
+        return any(track.spectrogram is not None for track in self.tracks)
 
     def select(self, track_ids: Iterable[str]) -> TrackDataset:
         """Returns a dataset of the tracks with these ids, in the given order, with the same labels.

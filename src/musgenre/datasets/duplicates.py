@@ -18,10 +18,11 @@ Fingerprint = Callable[[Track], str]
 
 
 def same_recordings(left: Iterable[Track], right: Iterable[Track]) -> list[tuple[str, str]]:
-    """Finds pairs of tracks, one from each side of a split, whose files hold the same recording.
+    """Finds pairs of tracks, one from each side of a split, that are the same recording.
 
     Two files hold the same recording if their bytes are equal, or if they decode to equal samples (WAV and FLAC, or
-    other tags). A lossy copy (the MP3 of a WAV) decodes to other samples and is not found.
+    other tags). A lossy copy (the MP3 of a WAV) decodes to other samples and is not found. Stored spectrograms are
+    compared with each other, and not with audio.
 
     Cheap fingerprints are compared first: the size and the first 64 KiB of the files, the duration and the first half
     second of the audio. Only files that match in these are read completely. Files that cannot be read are skipped.
@@ -33,10 +34,13 @@ def same_recordings(left: Iterable[Track], right: Iterable[Track]) -> list[tuple
     Returns:
         Sorted pairs of ids, the first from ``left`` and the second from ``right``.
     """
-    sides = list(left), list(right)
-    equal_bytes = _matching_pairs(*sides, fingerprints=(_size, _first_bytes, _all_bytes))
-    equal_samples = _matching_pairs(*sides, fingerprints=(_duration, _first_samples, _all_samples))
-    return sorted(equal_bytes | equal_samples)
+    lists = [list(left), list(right)]
+    files = [[track for track in side if track.path is not None] for side in lists]
+    spectrograms = [[track for track in side if track.spectrogram is not None] for side in lists]
+    equal_bytes = _matching_pairs(*files, fingerprints=(_size, _first_bytes, _all_bytes))
+    equal_samples = _matching_pairs(*files, fingerprints=(_duration, _first_samples, _all_samples))
+    equal_levels = _matching_pairs(*spectrograms, fingerprints=(_levels,))
+    return sorted(equal_bytes | equal_samples | equal_levels)
 
 
 def _matching_pairs(
@@ -59,18 +63,22 @@ def _group_by(fingerprint: Fingerprint, tracks: list[Track]) -> dict[str, list[T
     return groups
 
 
+def _levels(track: Track) -> str:
+    return "" if track.spectrogram is None else hashlib.sha256(track.spectrogram.levels.tobytes()).hexdigest()
+
+
 def _size(track: Track) -> str:
-    return str(track.path.stat().st_size)
+    return str(track.file.stat().st_size)
 
 
 def _first_bytes(track: Track) -> str:
-    with track.path.open("rb") as file:
+    with track.file.open("rb") as file:
         return hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
 
 
 def _all_bytes(track: Track) -> str:
     digest = hashlib.sha256()
-    with track.path.open("rb") as file:
+    with track.file.open("rb") as file:
         while part := file.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()
@@ -82,12 +90,12 @@ def _duration(track: Track) -> str:
 
 
 def _first_samples(track: Track) -> str:
-    samples = read_window(track.path, start_seconds=0, seconds=_HEAD_SECONDS, sample_rate=_RATE)
+    samples = read_window(track.file, start_seconds=0, seconds=_HEAD_SECONDS, sample_rate=_RATE)
     return hashlib.sha256(samples.tobytes()).hexdigest()
 
 
 def _all_samples(track: Track) -> str:
     digest = hashlib.sha256()
-    for block in blocks(track.path, sample_rate=_RATE):
+    for block in blocks(track.file, sample_rate=_RATE):
         digest.update(block.tobytes())
     return digest.hexdigest()

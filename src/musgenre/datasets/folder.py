@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from musgenre.core.errors import DatasetError
 from musgenre.datasets.base import MissingTrack, Track, TrackDataset, abbreviated, probe, warn_missing
+from musgenre.datasets.spectrograms import read_spectrograms
 
 SUFFIXES = frozenset(
     [".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".snd", ".w64", ".wav"]
@@ -23,13 +26,15 @@ class AudioFolder(TrackDataset):
     ignored. Files that cannot be decoded are left out, named in one warning, and listed in :attr:`missing`.
 
     Args:
-        root: The folder.
+        root: The folder; or a file of spectrograms with labels, such as
+            :func:`~musgenre.datasets.spectrograms.store_spectrograms` writes from a folder.
         groups: CSV file with the columns ``track`` (an id) and ``group`` (such as the artist). Splits keep the tracks
             of a group together. A track without a row or with an empty group has no group.
 
     Raises:
-        DatasetError: ``root`` is not a folder, or has fewer than two genres or a genre without a decodable file; or
-            ``groups`` cannot be read, lacks a column, has an unknown track, or repeats a track.
+        DatasetError: ``root`` is not a folder or a file of spectrograms, or has fewer than two genres or a genre
+            without a decodable file; or ``groups`` cannot be read, lacks a column, has an unknown track, or repeats a
+            track.
 
     Example:
         >>> import numpy as np, soundfile, tempfile
@@ -43,24 +48,42 @@ class AudioFolder(TrackDataset):
     """
 
     def __init__(self, root: str | os.PathLike[str], *, groups: str | os.PathLike[str] | None = None) -> None:
-        folder = Path(root).expanduser()
-        files = _find_files(folder)
-        group_of = {} if groups is None else _read_groups(Path(groups).expanduser(), known=files)
-        tracks: list[Track] = []
-        missing: list[MissingTrack] = []
-        for track_id, path in files.items():
-            found = probe(path)
-            if isinstance(found, str):
-                missing.append(MissingTrack(track_id, found))
-            else:
-                label = track_id.partition("/")[0]
-                tracks.append(Track(track_id, path, label, group_of.get(track_id), found))
-        labels = sorted({track_id.partition("/")[0] for track_id in files})
-        empty = sorted(set(labels) - {track.label for track in tracks})
-        if empty:
-            raise DatasetError(f"{folder}: no file of {abbreviated(empty)} can be decoded ({missing[0].reason}).")
-        super().__init__(tracks, labels=labels, name=folder.resolve().name, missing=missing)
-        warn_missing(str(folder), missing, expected=len(files))
+        path = Path(root).expanduser()
+        tracks, missing = _labelled_spectrograms(path) if path.is_file() else _find_tracks(path)
+        if groups is not None:
+            known = [*(track.id for track in tracks), *(track.id for track in missing)]
+            group_of = _read_groups(Path(groups).expanduser(), known=known)
+            tracks = [replace(track, group=group_of.get(track.id)) for track in tracks]
+        labels = sorted({track.label for track in tracks})
+        super().__init__(
+            tracks, labels=labels, name=path.stem if path.is_file() else path.resolve().name, missing=missing
+        )
+        warn_missing(str(path), missing, expected=len(tracks) + len(missing))
+
+
+def _find_tracks(folder: Path) -> tuple[list[Track], list[MissingTrack]]:
+    tracks: list[Track] = []
+    missing: list[MissingTrack] = []
+    files = _find_files(folder)
+    for track_id, path in files.items():
+        found = probe(path)
+        if isinstance(found, str):
+            missing.append(MissingTrack(track_id, found))
+        else:
+            tracks.append(Track(track_id, path, track_id.partition("/")[0], None, found))
+    empty = sorted({track_id.partition("/")[0] for track_id in files} - {track.label for track in tracks})
+    if empty:
+        raise DatasetError(f"{folder}: no file of {abbreviated(empty)} can be decoded ({missing[0].reason}).")
+    return tracks, missing
+
+
+def _labelled_spectrograms(path: Path) -> tuple[list[Track], list[MissingTrack]]:
+    tracks = read_spectrograms(path)
+    if not all(track.label for track in tracks):
+        raise DatasetError(f"The spectrograms of {path} have no genres (the array 'label').")
+    if len({track.label for track in tracks}) < 2:
+        raise DatasetError(f"{path} needs at least two genres; found: {tracks[0].label}.")
+    return tracks, []
 
 
 def _find_files(root: Path) -> dict[str, Path]:
@@ -104,7 +127,7 @@ def audio_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _read_groups(path: Path, *, known: dict[str, Path]) -> dict[str, str]:
+def _read_groups(path: Path, *, known: Sequence[str]) -> dict[str, str]:
     groups: dict[str, str] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -123,6 +146,6 @@ def _read_groups(path: Path, *, known: dict[str, Path]) -> dict[str, str]:
     if unknown:
         raise DatasetError(
             f"The group file {path} names tracks that do not exist: {abbreviated(unknown)}. "
-            f"Use the path within the folder, such as {next(iter(known))!r}."
+            f"Use the path within the folder, such as {known[0]!r}."
         )
     return {track_id: group for track_id, group in groups.items() if group}

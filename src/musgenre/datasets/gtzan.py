@@ -11,12 +11,13 @@ import csv
 import hashlib
 import importlib.resources
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from musgenre.core.errors import DatasetError, ParameterError
 from musgenre.datasets.base import MissingTrack, Track, TrackDataset, abbreviated, probe, warn_missing
+from musgenre.datasets.spectrograms import read_spectrograms
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 """The labels, in the order of a network's outputs."""
@@ -41,7 +42,8 @@ class GTZAN(TrackDataset):
 
     Args:
         root: The folder that holds the ten genre folders, directly or in ``genres/``, ``genres_original/`` or
-            ``Data/genres_original/``.
+            ``Data/genres_original/``; or a file of spectrograms of these tracks
+            (:mod:`musgenre.datasets.spectrograms`).
         split: ``"train"``, ``"valid"`` or ``"test"`` for ``"fault-filtered"``; ``"train"`` or ``"test"`` for
             ``"artist-folds"``; ``"all"`` for all tracks of any scheme. By default ``"train"``, and ``"all"`` for the
             scheme ``"all"``.
@@ -53,7 +55,7 @@ class GTZAN(TrackDataset):
 
     Raises:
         ParameterError: The scheme, split or fold does not exist, or the combination is invalid.
-        DatasetError: ``root`` is not a folder, or holds no track of the split.
+        DatasetError: ``root`` is not a folder or a file of spectrograms, or holds no track of the split.
 
     Example::
 
@@ -73,15 +75,15 @@ class GTZAN(TrackDataset):
     ) -> None:
         split = _check_split(split, scheme=scheme, fold=fold)
         rows = [row for row in _read_table() if row.in_split(split, scheme=scheme, fold=fold)]
-        files = _find_files(Path(root).expanduser())
-        tracks: list[Track] = []
-        missing: list[MissingTrack] = []
-        for row in rows:
-            found = probe(files[row.id]) if row.id in files else "no file"
-            if isinstance(found, str):
-                missing.append(MissingTrack(row.id, found))
-            else:
-                tracks.append(Track(row.id, files[row.id], row.genre, row.group, found, row.fault))
+        path = Path(root).expanduser()
+        if path.is_file():
+            stored = {track.id: track for track in read_spectrograms(path)}
+            found = [row.stored_track(stored) for row in rows]
+        else:
+            files = _find_files(path)
+            found = [row.audio_track(files) for row in rows]
+        tracks = [track for track in found if isinstance(track, Track)]
+        missing = [MissingTrack(row.id, why) for row, why in zip(rows, found, strict=True) if isinstance(why, str)]
         if not tracks:
             raise DatasetError(f"{root} holds none of the {len(rows)} tracks of {scheme!r}, {split!r}.")
         name = {"all": split, "artist-folds": f"{split}, {scheme}, fold {fold}"}.get(scheme, f"{split}, {scheme}")
@@ -209,7 +211,22 @@ class _Row:
             actual = None if self.artist_fold is None else "test" if self.artist_fold == fold else "train"
         return actual is not None and split in (actual, "all")
 
-    def compare(self, path: Path) -> str:
+    def audio_track(self, files: Mapping[str, Path]) -> Track | str:
+        """Returns the track with its audio file, or the reason why there is none."""
+        found = probe(files[self.id]) if self.id in files else "no file"
+        if isinstance(found, str):
+            return found
+        return Track(self.id, files[self.id], self.genre, self.group, found, self.fault)
+
+    def stored_track(self, tracks: Mapping[str, Track]) -> Track | str:
+        """Returns the track with its stored spectrogram, or the reason why there is none."""
+        if self.id not in tracks:
+            return "no spectrogram"
+        return replace(tracks[self.id], label=self.genre, group=self.group, fault=self.fault)
+
+    def compare(self, path: Path | None) -> str:
+        if path is None:
+            return "no checksum is known for spectrograms"
         if path.suffix != ".wav":
             return f"no checksum is known for {path.suffix} files"
         if self.wav_sha256 is None:
@@ -251,7 +268,9 @@ def _check_split(split: str | None, *, scheme: str, fold: int) -> str:
 def _find_files(root: Path) -> dict[str, Path]:
     """Maps track ids to files, from the first layout that holds any."""
     if not root.is_dir():
-        raise DatasetError(f"{root} is not a folder: give the folder that holds GTZAN's ten genre folders.")
+        raise DatasetError(
+            f"{root} is not a folder: give the folder that holds GTZAN's ten genre folders, or a file of spectrograms."
+        )
     folders = [root / layout for layout in _LAYOUTS]
     for folder in folders:
         # In reverse order of preference, because later entries of the dict replace earlier ones.

@@ -92,7 +92,8 @@ def check_split(train: TrackDataset, test: TrackDataset, *, allow_leakage: bool 
     """Checks that a training set and a test set have no track, file, group or recording in common.
 
     They are checked in this order. Recordings are the same if their files have equal bytes, or decode to equal samples
-    (WAV and FLAC, or other tags). The MP3 of a WAV is not detected. Files that cannot be read are skipped.
+    (WAV and FLAC, or other tags). The MP3 of a WAV is not detected. Files that cannot be read are skipped. Stored
+    spectrograms are the same recording if all levels are equal.
 
     Args:
         train: The training set.
@@ -119,7 +120,7 @@ def check_split(train: TrackDataset, test: TrackDataset, *, allow_leakage: bool 
             f"The labels of {train!r} and {test!r} differ: {', '.join(train.labels)} and {', '.join(test.labels)}."
         )
     keys: dict[str, Callable[[Track], str | None]] = {
-        "file": lambda track: str(track.path.resolve()),
+        "file": lambda track: None if track.path is None else str(track.path.resolve()),
         "group": lambda track: track.group,
     }
     if train.name == test.name:  # ids are unique within a dataset only

@@ -85,7 +85,7 @@ def evaluate(
 
 def _predict(classifier: GenreClassifier, track: Track, *, dataset: TrackDataset) -> Prediction:
     try:
-        prediction = classifier.predict(track.path)
+        prediction = classifier.predict(track.source)
     except AudioError as error:
         raise DatasetError(f"{dataset!r}: track {track.id!r} could not be decoded: {error}") from error
     if not np.isfinite(prediction.windows.probabilities).all():

@@ -9,6 +9,7 @@ from .rhythm import HarmonicPercussive as HarmonicPercussive
 from .rhythm import Tempogram as Tempogram
 from .spectral import LogMel as LogMel
 from .spectral import LogMelImage as LogMelImage
+from .spectral import MelFeature as MelFeature
 from .spectral import Mfcc as Mfcc
 from .stats import Stats as Stats
 from .timbre import SpectralContrast as SpectralContrast

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,54 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 """Mean and standard deviation of the red, green and blue channels of ImageNet, which torchvision's weights expect."""
 
 
-class LogMel(FeatureExtractor):
+class MelFeature(FeatureExtractor):
+    """Base class of features that are computed from a mel spectrogram.
+
+    In place of audio, they also process mel spectrograms that were computed before, such as those of
+    :mod:`musgenre.datasets.spectrograms`. A subclass implements
+    :meth:`~musgenre.features.base.FeatureExtractor.out_shape` and :meth:`from_mel`.
+
+    Args:
+        mel: The mel spectrogram.
+
+    Attributes:
+        mel: The mel spectrogram.
+    """
+
+    def __init__(self, mel: MelSpectrogram) -> None:
+        super().__init__(sample_rate=mel.sample_rate)
+        self.mel = mel
+
+    @abc.abstractmethod
+    def from_mel(self, power: Tensor) -> Tensor:
+        """Compute the feature from a mel spectrogram, which may be overwritten.
+
+        Shape:
+            ``(batch, n_mels, mel_frames)`` to ``(batch, channels, bins, frames)``
+        """
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Compute the feature from audio or from power spectrograms.
+
+        Args:
+            waveform: Mono windows at :attr:`sample_rate`, in [-1, 1]; or mel spectrograms with the settings of
+                ``self.mel``, as power.
+
+        Shape:
+            ``(batch, samples)`` or ``(batch, n_mels, mel_frames)`` to ``(batch, channels, bins, frames)``
+        """
+        return self.from_mel(self.mel(waveform) if waveform.dim() == 2 else waveform.clone())
+
+    def bins_hz(self) -> Tensor:  # noqa: D102 - documented in the base class
+        return centres_hz(self.mel.filterbank.value, sample_rate=self.sample_rate)
+
+
+def mel_of(feature: FeatureExtractor) -> MelSpectrogram | None:
+    """Return the mel spectrogram from which a feature is computed, or ``None`` if it is computed from audio only."""
+    return feature.mel if isinstance(feature, MelFeature) else None
+
+
+class LogMel(MelFeature):
     """Log-mel spectrogram in decibels relative to the maximum of the window, scaled to [-1, 1].
 
     1 is the maximum of the window, and -1 is 80 dB or more below it, so that the level of a recording has no effect.
@@ -59,8 +106,7 @@ class LogMel(FeatureExtractor):
         f_min_hz: float = 0.0,
         f_max_hz: float | None = None,
     ) -> None:
-        super().__init__(sample_rate=sample_rate)
-        self.mel = MelSpectrogram(
+        mel = MelSpectrogram(
             sample_rate=sample_rate,
             n_fft=n_fft,
             hop_length=hop_length,
@@ -68,6 +114,7 @@ class LogMel(FeatureExtractor):
             f_min_hz=f_min_hz,
             f_max_hz=f_max_hz,
         )
+        super().__init__(mel)
         self.decibel = ToDecibel(reference="max", floor_db=FLOOR_DB, inplace=True)
         self.mean = Constant(torch.tensor([-FLOOR_DB / 2], dtype=torch.float64))
         self.std = Constant(torch.tensor([FLOOR_DB / 2], dtype=torch.float64))
@@ -75,12 +122,9 @@ class LogMel(FeatureExtractor):
     def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
         return 1, self.mel.n_mels, self.mel.frame_count(samples)
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
-        level = self.decibel(self.mel(waveform)).unsqueeze(-3)
+    def from_mel(self, power: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
+        level = self.decibel(power).unsqueeze(-3)
         return functional.normalise(level, mean=self.mean(level), std=self.std(level), inplace=True)
-
-    def bins_hz(self) -> Tensor:  # noqa: D102 - documented in the base class
-        return centres_hz(self.mel.filterbank.value, sample_rate=self.sample_rate)
 
 
 class Mfcc(FeatureExtractor):
@@ -131,7 +175,7 @@ class Mfcc(FeatureExtractor):
         return coefficients
 
 
-class LogMelImage(FeatureExtractor):
+class LogMelImage(MelFeature):
     """Log-mel spectrogram of a window as an image for a network that was pretrained on ImageNet.
 
     Decibels from 80 below the maximum of the window up to the maximum are mapped to pixel values from 0 to 1. The image
@@ -174,7 +218,7 @@ class LogMelImage(FeatureExtractor):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        super().__init__(sample_rate=sample_rate)
+        super().__init__(MelSpectrogram(sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels))
         self.size = size
         try:
             mean, std = [float(value) for value in mean], [float(value) for value in std]
@@ -182,7 +226,6 @@ class LogMelImage(FeatureExtractor):
             raise ParameterError(f"mean and std must be sequences of numbers, not {mean!r} and {std!r}.") from error
         self.channels = len(mean)
         self.steps = nn.Sequential(
-            MelSpectrogram(sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels),
             ToDecibel(reference="max", floor_db=FLOOR_DB, inplace=True),
             Resize(size),
             Channels(self.channels),
@@ -193,12 +236,10 @@ class LogMelImage(FeatureExtractor):
     def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
         return self.channels, self.size, self.size
 
-    def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
-        image: Tensor = self.steps(waveform)
+    def from_mel(self, power: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
+        image: Tensor = self.steps(power)
         return image
 
     def bins_hz(self) -> Tensor:  # noqa: D102 - documented in the base class
-        mel = cast(MelSpectrogram, self.steps[0])
-        bands = centres_hz(mel.filterbank.value, sample_rate=self.sample_rate)
-        rows = nn.functional.interpolate(bands[None, None], self.size, mode="linear", align_corners=False)
+        rows = nn.functional.interpolate(super().bins_hz()[None, None], self.size, mode="linear", align_corners=False)
         return rows[0, 0]

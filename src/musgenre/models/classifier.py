@@ -17,9 +17,19 @@ from musgenre.audio.options import ReadOptions
 from musgenre.audio.windows import AudioSource
 from musgenre.core.config import ModelConfig, Prediction
 from musgenre.core.errors import MusgenreError
+from musgenre.features.spectral import mel_of
 from musgenre.models import cards, hub
 from musgenre.models import serialization as weights
-from musgenre.models.inference import CompiledNetwork, Floats, Function, Inference, OnError, Runtime, WindowOutputs
+from musgenre.models.inference import (
+    CompiledNetwork,
+    Floats,
+    Function,
+    Inference,
+    OnError,
+    Runtime,
+    Source,
+    WindowOutputs,
+)
 from musgenre.models.network import GenreNetwork
 
 if TYPE_CHECKING:
@@ -111,23 +121,23 @@ class GenreClassifier:
 
     @overload  # to the type checker a str is an iterable of str
     def predict(  # type: ignore[overload-overlap]
-        self, source: AudioSource, *, batch_size: int | None = ..., on_error: Literal["raise"] = ...
+        self, source: Source, *, batch_size: int | None = ..., on_error: Literal["raise"] = ...
     ) -> Prediction: ...
     @overload
     def predict(
-        self, source: Iterable[AudioSource], *, batch_size: int | None = ..., on_error: Literal["raise"] = ...
+        self, source: Iterable[Source], *, batch_size: int | None = ..., on_error: Literal["raise"] = ...
     ) -> list[Prediction]: ...
     @overload  # to the type checker a str is an iterable of str
     def predict(  # type: ignore[overload-overlap]
-        self, source: AudioSource, *, batch_size: int | None = ..., on_error: Literal["return"]
+        self, source: Source, *, batch_size: int | None = ..., on_error: Literal["return"]
     ) -> Prediction | MusgenreError: ...
     @overload
     def predict(
-        self, source: Iterable[AudioSource], *, batch_size: int | None = ..., on_error: Literal["return"]
+        self, source: Iterable[Source], *, batch_size: int | None = ..., on_error: Literal["return"]
     ) -> list[Prediction | MusgenreError]: ...
     def predict(
         self,
-        source: AudioSource | Iterable[AudioSource],
+        source: Source | Iterable[Source],
         *,
         batch_size: int | None = None,
         on_error: OnError = "raise",
@@ -137,7 +147,8 @@ class GenreClassifier:
         A recording is decoded in blocks and processed window by window, so memory does not grow with its length.
 
         Args:
-            source: One recording (a path, a binary file object, or ``(waveform, rate)``), or an iterable of them.
+            source: One recording (a path, a binary file object, ``(waveform, rate)`` or a
+                :class:`~musgenre.datasets.spectrograms.StoredSpectrogram`), or an iterable of them.
             batch_size: Windows in a batch, at least 1; by default 64 on a GPU, and on a CPU 10, or 5 if several threads
                 share a recording.
             on_error: ``"raise"`` raises the first error; ``"return"`` returns the error as that recording's result.
@@ -148,6 +159,7 @@ class GenreClassifier:
         Raises:
             AudioFileError: A file is missing, damaged or not audio.
             AudioError: The samples cannot be used: too short, not finite.
+            DatasetError: A stored spectrogram does not fit the network's feature.
             ParameterError: An argument is out of range.
             WeightsError: The network returned values that are not finite.
         """
@@ -155,14 +167,14 @@ class GenreClassifier:
 
     @overload
     def predict_iter(
-        self, sources: Iterable[AudioSource], *, batch_size: int | None = ..., on_error: Literal["raise"] = ...
+        self, sources: Iterable[Source], *, batch_size: int | None = ..., on_error: Literal["raise"] = ...
     ) -> Iterator[Prediction]: ...
     @overload
     def predict_iter(
-        self, sources: Iterable[AudioSource], *, batch_size: int | None = ..., on_error: Literal["return"]
+        self, sources: Iterable[Source], *, batch_size: int | None = ..., on_error: Literal["return"]
     ) -> Iterator[Prediction | MusgenreError]: ...
     def predict_iter(
-        self, sources: Iterable[AudioSource], *, batch_size: int | None = None, on_error: OnError = "raise"
+        self, sources: Iterable[Source], *, batch_size: int | None = None, on_error: OnError = "raise"
     ) -> Iterator[Prediction | MusgenreError]:
         """Return an iterator over the predictions of several recordings, in the given order.
 
@@ -181,7 +193,7 @@ class GenreClassifier:
         """
         return self._predictor(batch_size, on_error).run_each(sources)
 
-    def predict_proba(self, sources: Iterable[AudioSource], *, batch_size: int | None = None) -> Floats:
+    def predict_proba(self, sources: Iterable[Source], *, batch_size: int | None = None) -> Floats:
         """Return the probabilities of several recordings.
 
         Args:
@@ -197,9 +209,7 @@ class GenreClassifier:
         rows = [list(one.probabilities.values()) for one in self.predict_iter(sources, batch_size=batch_size)]
         return np.array(rows, dtype=np.float64).reshape(-1, len(self.labels))
 
-    def embed(
-        self, source: AudioSource | Iterable[AudioSource], *, batch_size: int | None = None
-    ) -> npt.NDArray[np.float32]:
+    def embed(self, source: Source | Iterable[Source], *, batch_size: int | None = None) -> npt.NDArray[np.float32]:
         """Return the backbone's output, averaged over the windows of a recording.
 
         Args:
@@ -216,6 +226,7 @@ class GenreClassifier:
             make_function=self._function_maker(probabilities=False, embedding=True),
             finish=WindowOutputs.to_embedding,
             audio=self.config.audio,
+            mel=mel_of(self.network.feature),
             device=self.device,
             batch_size=batch_size,
             reading=self.reading,
@@ -339,6 +350,7 @@ class GenreClassifier:
             make_function=self._function_maker(),
             finish=partial(WindowOutputs.to_prediction, labels=self.labels),
             audio=self.config.audio,
+            mel=mel_of(self.network.feature),
             device=self.device,
             batch_size=batch_size,
             reading=self.reading,

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, islice, pairwise
-from typing import Any, Generic, Literal, TypeVar, cast, get_args
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,17 @@ from musgenre.audio.windows import AudioSource, AudioWindows, Samples
 from musgenre.core.config import AudioSpec, Prediction, Windows
 from musgenre.core.errors import MusgenreError, ParameterError, WeightsError
 from musgenre.core.threads import Prefetcher, WorkerPool, no_fork, raise_if_cancelled, single_core_workers
+from musgenre.datasets.spectrograms import SpectrogramWindows, StoredSpectrogram
 from musgenre.models.network import GenreNetwork
+from musgenre.transforms.spectral import MelSpectrogram
 
 K = TypeVar("K")
 R = TypeVar("R")
 Network = TypeVar("Network", bound=nn.Module)
 Floats = npt.NDArray[np.float64]
 Function = Callable[[Tensor], Tensor]
+Source: TypeAlias = AudioSource | StoredSpectrogram
+"""A recording: a path, a seekable binary file object, ``(waveform, sample_rate)``, or a stored spectrogram."""
 OnError = Literal["raise", "return"]
 Runtime = Literal["torch", "onnx"]
 """What runs the backbone and the head: PyTorch, or ONNX Runtime (the extra ``onnx``)."""
@@ -87,13 +91,14 @@ class Inference(Generic[R]):
         make_function: Called once a recording; returns the function from a batch of windows to one row a window.
         finish: From the outputs of a recording to its result.
         audio: Sample rate and windows.
+        mel: The mel spectrogram from which the function computes; without it, stored spectrograms are an error.
         device: Device of the batches.
         batch_size: Windows in a batch, at least 1; ``None`` chooses by the device.
         reading: Limits and decoder for files.
         on_error: ``"raise"``, or ``"return"`` to return the error of a recording as its result.
 
     Shape:
-        - the function: ``(batch, samples)`` to ``(batch, values)``
+        - the function: ``(batch, samples)``, or ``(batch, n_mels, frames)``, to ``(batch, values)``
 
     Raises:
         ParameterError: ``batch_size`` is below 1, or ``on_error`` is unknown.
@@ -103,6 +108,7 @@ class Inference(Generic[R]):
     finish: Callable[[WindowOutputs], R]
     audio: AudioSpec
     device: torch.device
+    mel: MelSpectrogram | None = None
     batch_size: int | None = None
     reading: ReadOptions | None = None
     on_error: OnError = "raise"
@@ -113,34 +119,34 @@ class Inference(Generic[R]):
         if self.on_error not in get_args(OnError):
             raise ParameterError(f"on_error must be 'raise' or 'return', not {self.on_error!r}.")
 
-    def run(self, source: AudioSource | Iterable[AudioSource]) -> R | list[R]:
+    def run(self, source: Source | Iterable[Source]) -> R | list[R]:
         """Return the result of one recording, or a list of results for several, in order.
 
         Raises:
             ParameterError: ``source`` is neither a recording nor iterable.
         """
         if is_single_source(source):
-            return self._run_one(cast(AudioSource, source), self._workers())
+            return self._run_one(cast(Source, source), self._workers())
         return list(self.run_each(source))
 
-    def run_each(self, sources: AudioSource | Iterable[AudioSource]) -> Iterator[R]:
+    def run_each(self, sources: Source | Iterable[Source]) -> Iterator[R]:
         """Return an iterator over the results of several recordings, in order, a few of which are computed ahead.
 
-        Files given by path are processed in parallel, each by a thread that uses one core. Samples and file objects are
-        processed before the next source is taken, since the caller may reuse the memory or close the file; for these,
-        decoding and the network share the cores.
+        Files given by path, and stored spectrograms, are processed in parallel, each by a thread that uses one core.
+        Samples and file objects are processed before the next source is taken, since the caller may reuse the memory or
+        close the file; for these, decoding and the network share the cores.
 
         Raises:
             ParameterError: ``sources`` is a single recording.
         """
         if is_single_source(sources):
             raise ParameterError("Expected an iterable of recordings, got a single one: put it in a list.")
-        return self._run_each(cast(Iterable[AudioSource], sources))
+        return self._run_each(cast(Iterable[Source], sources))
 
-    def _run_each(self, sources: Iterable[AudioSource]) -> Iterator[R]:
+    def _run_each(self, sources: Iterable[Source]) -> Iterator[R]:
         workers = self._workers()
-        for is_path, group in groupby(sources, key=lambda source: isinstance(source, str | os.PathLike)):
-            first = list(islice(group, 2)) if is_path else []
+        for is_parallel, group in groupby(sources, key=_is_parallel):
+            first = list(islice(group, 2)) if is_parallel else []
             if len(first) == 2:
                 rest = chain(first, group)  # noqa: B031 - continues where islice has stopped
                 yield from workers.map(lambda source: self._run_one(source, WorkerPool()), rest)
@@ -148,7 +154,7 @@ class Inference(Generic[R]):
                 for source in chain(first, group):
                     yield self._run_one(source, workers)
 
-    def _run_one(self, source: AudioSource, workers: WorkerPool) -> R:
+    def _run_one(self, source: Source, workers: WorkerPool) -> R:
         path = os.fspath(source) if isinstance(source, str | os.PathLike) else None
         try:
             return self.finish(self._outputs(source, path=path, workers=workers))
@@ -159,9 +165,13 @@ class Inference(Generic[R]):
             _clear_frames(error)
             return cast(R, error)
 
-    def _outputs(self, source: AudioSource, *, path: str | None, workers: WorkerPool) -> WindowOutputs:
+    def _outputs(self, source: Source, *, path: str | None, workers: WorkerPool) -> WindowOutputs:
         function = self.make_function()
-        windows = AudioWindows(source, self.audio, reading=self.reading)
+        windows: AudioWindows | SpectrogramWindows
+        if isinstance(source, StoredSpectrogram):
+            windows = SpectrogramWindows(source, self.audio, mel=self.mel)
+        else:
+            windows = AudioWindows(source, self.audio, reading=self.reading)
         size = self.batch_size or batch_size_for(self.device, is_shared=workers.is_parallel)
         with contextlib.ExitStack() as stack:
             iterator = stack.enter_context(contextlib.closing(iter(windows)))
@@ -221,7 +231,7 @@ def is_single_source(source: object) -> bool:
     Raises:
         ParameterError: It is neither.
     """
-    if isinstance(source, str | os.PathLike | tuple) or hasattr(source, "read"):
+    if isinstance(source, str | os.PathLike | tuple | StoredSpectrogram) or hasattr(source, "read"):
         return True
     if not isinstance(source, Iterable):
         raise ParameterError(
@@ -229,6 +239,11 @@ def is_single_source(source: object) -> bool:
             f"{type(source).__name__}."
         )
     return False
+
+
+def _is_parallel(source: Source) -> bool:
+    """Return whether a recording stays unchanged until it is processed."""
+    return isinstance(source, str | os.PathLike | StoredSpectrogram)
 
 
 class CompiledNetwork:

@@ -16,6 +16,7 @@ from musgenre.backbones.base import Backbone
 from musgenre.core.config import AudioSpec, to_dict
 from musgenre.core.errors import ParameterError
 from musgenre.core.registry import did_you_mean
+from musgenre.datasets.base import TrackDataset
 from musgenre.transforms.augment import FrequencyMask, RandomCrop, RandomEqualiser, RandomGain, RandomSpeed, TimeMask
 
 if TYPE_CHECKING:
@@ -74,6 +75,18 @@ class Augmentation:
     def __post_init__(self) -> None:
         if min(vars(self).values()) < 0 or self.speed >= 1:
             raise ParameterError(f"An augmentation's values must not be negative, and speed must be below 1: {self}.")
+
+    def check(self, dataset: TrackDataset) -> None:
+        """Check that a dataset has what the augmentation is applied to.
+
+        Raises:
+            ParameterError: Samples would be augmented, but tracks have stored spectrograms in place of audio.
+        """
+        if dataset.has_spectrograms and len(self.on_waveform()):
+            raise ParameterError(
+                f"{dataset!r} has stored spectrograms, and gain_db and speed augment audio: set both to 0. Equaliser, "
+                "masks, crop and mixup can be used."
+            )
 
     def on_waveform(self) -> nn.Sequential:
         """Return the augmentation of samples ``(batch, samples)``."""

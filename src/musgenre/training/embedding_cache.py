@@ -116,7 +116,7 @@ def embedded(
         options: Run options, of which ``workers`` and ``progress`` are used; by default neither.
 
     Raises:
-        ParameterError: ``views`` is too small.
+        ParameterError: ``views`` is too small, or the augmentation needs audio that the tracks do not have.
         DatasetError: A track's file does not exist, or the directory cannot be written to or is full; embeddings
             computed so far stay in the cache.
         AudioFileError, AudioError: A track cannot be read.
@@ -124,8 +124,10 @@ def embedded(
     """
     if views < 1:
         raise ParameterError(f"views must be at least 1, not {views!r}.")
+    augmentation = augmentation or Augmentation()
+    augmentation.check(windows.dataset)
     directory = Path(directory).expanduser()
-    rows = _AugmentedViews(windows, augmentation or Augmentation(), views=views)
+    rows = _AugmentedViews(windows, augmentation, views=views)
     if isinstance(windows.dataset, TrackVectors):
         return _cache_vectors(rows, windows.dataset.vectors, directory=directory)
     options = options or RunOptions(progress=False)
@@ -188,7 +190,7 @@ class _AugmentedViews(Dataset[Tensor]):
 
     def __getitem__(self, row: int) -> Tensor:
         index, view = divmod(row, self.views)
-        return self.windows.waveform(index, epoch=view)
+        return self.windows.window(index, epoch=view)
 
     def locate(self, row: int) -> tuple[int, float]:
         index, view = divmod(row, self.views)
@@ -239,15 +241,18 @@ def _key(rows: _AugmentedViews, network: GenreNetwork) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _file_identity(track: Track) -> tuple[str, int, int, int]:
+def _file_identity(track: Track) -> tuple[str, int, int, int] | str:
+    source = track.source
+    if not isinstance(source, Path):
+        return source.digest()
     try:
-        file = track.path.stat()
+        file = source.stat()
     except OSError as error:
         raise DatasetError(
             f"The file of track {track.id!r} does not exist ({error}): restore it, or remove the track."
         ) from error
     # st_ctime_ns changes when another file of the same size and modification time is moved to this path.
-    return str(track.path.resolve()), file.st_size, file.st_mtime_ns, file.st_ctime_ns
+    return str(source.resolve()), file.st_size, file.st_mtime_ns, file.st_ctime_ns
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from musgenre.datasets.base import TrackDataset
 from musgenre.datasets.embeddings import TrackVectors
 from musgenre.datasets.splits import check_split
 from musgenre.datasets.windows import GridWindows, RandomWindows
+from musgenre.features.spectral import mel_of
 from musgenre.models.classifier import GenreClassifier
 from musgenre.models.network import GenreNetwork
 from musgenre.training import recipes
@@ -100,7 +101,8 @@ def finetune(
     :meth:`~musgenre.models.classifier.GenreClassifier.from_pretrained`.
 
     Args:
-        train: Training tracks. With :class:`~musgenre.datasets.embeddings.TrackVectors`, only a head is trained.
+        train: Training tracks. With :class:`~musgenre.datasets.embeddings.TrackVectors`, only a head is trained. Tracks
+            with stored spectrograms need a log-mel feature with the same settings.
         valid: Validation tracks for early stopping. No track and no group (artist) may be in both sets.
         backbone: Name of a backbone, or a :class:`~musgenre.core.config.Component` with options, such as
             ``Component("vgg16", {"weights": "vgg16.pth"})``; by default that of the preset, or ``"vgg16"``.
@@ -129,19 +131,20 @@ def finetune(
         source = train.classifier.config
         recipe = Recipe(source.backbone, source.feature)
         config = replace(config, audio=source.audio, freeze="all")
+    config.augmentation.check(train)
     leak = _check_tracks(train, valid, allow_leakage=config.allow_leakage)
     model = _model_config(train, valid, recipe=recipe, config=config, leak=leak)
     with seeded(config.seed), quiet(), _run_directory(run.path, resume=run.resume) as directory:
         network = _network(model, train)
+        mel, per_track = mel_of(network.feature), config.windows_per_track
+        train_windows = RandomWindows(train, audio=model.audio, mel=mel, windows_per_track=per_track, seed=config.seed)
+        valid_windows = None if valid is None else GridWindows(valid, audio=model.audio, mel=mel)
         plan = config.plan(network.backbone)
         model = replace(model, training=training_record(config, plan))
         directory.claim(_identity(model, train, valid=valid))
         trainer = StageTrainer(network, plan, config=config, options=run, directory=directory)
         if run.progress and rank() == 0:
             _print_summary(train, valid, trainer=trainer)
-        per_track = config.windows_per_track
-        train_windows = RandomWindows(train, audio=model.audio, windows_per_track=per_track, seed=config.seed)
-        valid_windows = None if valid is None else GridWindows(valid, audio=model.audio)
         with _save_on_error(trainer, model, path=run.path):
             trainer.fit(train_windows, valid_windows)
     return _save(trainer, model, path=run.path)

@@ -98,6 +98,8 @@ class MelSpectrogram(Spectrogram):
             )
         )
         self.groups = functional.mel_groups(bank)
+        self.f_min_hz = float(f_min_hz)
+        self.f_max_hz = sample_rate / 2 if f_max_hz is None else float(f_max_hz)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Compute the mel spectrogram."""
