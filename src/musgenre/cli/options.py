@@ -23,7 +23,7 @@ ModelOption = Annotated[
 ]
 TopOption = Annotated[int, typer.Option(min=1, help="Number of genres to print for each song.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DataArgument = Annotated[Path, typer.Argument(help="Dataset directory.")]
+DataArgument = Annotated[Path, typer.Argument(help="Dataset directory, or a file of its spectrograms (.npz).")]
 DatasetOption = Annotated[
     Layout, typer.Option(help="Dataset layout; 'folder' has one subdirectory of audio files for each genre.")
 ]
@@ -41,10 +41,10 @@ LeakageOption = Annotated[
 
 
 def open_dataset(data: Path, layout: Layout, *, groups: Path | None, gtzan: str) -> TrackDataset:
-    """Open the dataset in a directory.
+    """Open a dataset.
 
     Args:
-        data: Dataset directory.
+        data: Dataset directory, or a file of its spectrograms.
         layout: Layout of the directory.
         groups: CSV file with the group of each track.
         gtzan: Scheme and split to use of GTZAN, separated by a space.
