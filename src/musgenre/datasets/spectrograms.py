@@ -14,6 +14,7 @@ array                                            shape      meaning
 ``frames``                                       (tracks,)  number of frames of the complete spectrogram, of which the
                                                             columns are an even selection
 ``columns`` *                                    (tracks,)  number of columns that are used; by default all
+``duration_seconds`` *                           (tracks,)  duration; by default estimated from ``frames``
 ``label``, ``group`` *                           (tracks,)  genre and group (such as the artist); ``""`` is unknown
 ``sample_rate``, ``n_fft``, ``hop_length`` *     ()         of the complete spectrogram; by default 22,050 Hz, 2048, 512
 ``f_min_hz``, ``f_max_hz`` *                     ()         lower and upper edge of the bands; by default 0 Hz and half
@@ -106,6 +107,7 @@ class StoredSpectrogram:
         peak_db: Decibels of level 255, re a power of 1.
         frames: Number of frames of the complete spectrogram.
         hop_length: Samples between these frames.
+        duration_seconds: Duration of the recording.
         settings: Settings of the spectrogram.
 
     Shape:
@@ -113,8 +115,15 @@ class StoredSpectrogram:
 
     Example:
         >>> settings = MelSettings(22_050, n_fft=2048, n_mels=2, f_min_hz=0.0, f_max_hz=11_025.0)
-        >>> levels = np.array([[0, 255, 0], [255, 0, 0]], np.uint8)
-        >>> spectrogram = StoredSpectrogram(levels, -80.0, 10.0, frames=3, hop_length=512, settings=settings)
+        >>> spectrogram = StoredSpectrogram(
+        ...     np.array([[0, 255, 0], [255, 0, 0]], np.uint8),
+        ...     floor_db=-80.0,
+        ...     peak_db=10.0,
+        ...     frames=3,
+        ...     hop_length=512,
+        ...     duration_seconds=0.05,
+        ...     settings=settings,
+        ... )
         >>> spectrogram.decibels()
         array([[-70.,  10., -70.],
                [ 10., -70., -70.]], dtype=float32)
@@ -127,12 +136,8 @@ class StoredSpectrogram:
     peak_db: float
     frames: int
     hop_length: int
+    duration_seconds: float
     settings: MelSettings
-
-    @property
-    def duration_seconds(self) -> float:
-        """Duration of the recording, up to its last complete hop."""
-        return max(1, self.frames - 1) * self.hop_length / self.settings.sample_rate
 
     def centres(self) -> npt.NDArray[np.int64]:
         """Return the centre of each column, in samples from the start of the recording."""
@@ -267,6 +272,9 @@ def read_spectrograms(path: str | os.PathLike[str]) -> list[Track]:
         f_min_hz=float(arrays.get("f_min_hz", 0.0)),
         f_max_hz=float(arrays.get("f_max_hz", rate / 2)),
     )
+    hop = int(arrays.get("hop_length", 512))
+    # The number of frames determines the duration to half a hop.
+    durations = arrays.get("duration_seconds", (arrays["frames"] - 0.5) * hop / rate)
     unknown = np.full(len(levels), "")
     columns = arrays.get("columns", np.full(len(levels), levels.shape[2]))
     tracks = []
@@ -276,7 +284,8 @@ def read_spectrograms(path: str | os.PathLike[str]) -> list[Track]:
             float(arrays["floor_db"][row]),
             float(arrays["peak_db"][row]),
             frames=int(arrays["frames"][row]),
-            hop_length=int(arrays.get("hop_length", 512)),
+            hop_length=hop,
+            duration_seconds=float(durations[row]),
             settings=settings,
         )
         label, group = str(arrays.get("label", unknown)[row]), str(arrays.get("group", unknown)[row]) or None
@@ -358,6 +367,7 @@ def store_spectrograms(
         "peak_db": np.array(peaks, np.float32),
         "frames": columns,
         "columns": columns,
+        "duration_seconds": [track.duration_seconds for track in dataset],
         "sample_rate": sample_rate,
         "n_fft": n_fft,
         "hop_length": hop_length,
@@ -381,7 +391,11 @@ def _check_arrays(arrays: Mapping[str, Any], path: Path) -> None:
     check(not missing, f"the array {', '.join(missing)} is missing")
     levels = arrays["levels"]
     check(levels.dtype == np.uint8 and levels.ndim == 3 and levels.size > 0, "levels must be three-dimensional, uint8")
-    per_track = (*required[:1], *required[2:], *(name for name in ("columns", "label", "group") if name in arrays))
+    per_track = (
+        *required[:1],
+        *required[2:],
+        *(name for name in ("columns", "duration_seconds", "label", "group") if name in arrays),
+    )
     for name in per_track:
         check(
             arrays[name].shape == levels.shape[:1], f"{name} must have one value for each of the {len(levels)} tracks"
@@ -395,6 +409,10 @@ def _check_arrays(arrays: Mapping[str, Any], path: Path) -> None:
         value = arrays.get(name, np.array(1.0))
         lowest = 0 if name == "f_min_hz" else 1
         check(value.shape == () and value.dtype.kind in "iuf" and lowest <= value < 1e9, f"{name} is out of range")
+    durations = arrays.get("duration_seconds", np.ones(1))
+    check(
+        durations.dtype.kind == "f" and bool(((durations > 0) & (durations < 1e9)).all()), "duration_seconds is wrong"
+    )
     columns = arrays.get("columns", np.array([levels.shape[2]]))
     check(columns.dtype.kind in "iu" and columns.min() > 0 and columns.max() <= levels.shape[2], "columns is wrong")
     check(frames.dtype.kind in "iu" and bool((frames >= columns).all()), "frames must not be less than columns")

@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from musgenre.backbones.base import BACKBONES
-from musgenre.core.config import Component, ModelConfig, to_dict
+from musgenre.core.config import AudioSpec, Component, ModelConfig, to_dict
 from musgenre.core.errors import DatasetError, MusgenreError, ParameterError, TrainingError
 from musgenre.datasets.base import TrackDataset
 from musgenre.datasets.embeddings import TrackVectors
@@ -83,6 +85,7 @@ def finetune(
     train: TrackDataset,
     *,
     valid: TrackDataset | None = None,
+    start: str | os.PathLike[str] | GenreClassifier | None = None,
     backbone: str | Component | None = None,
     feature: str | Component | None = None,
     preset: str | None = None,
@@ -104,11 +107,17 @@ def finetune(
         train: Training tracks. With :class:`~musgenre.datasets.embeddings.TrackVectors`, only a head is trained. Tracks
             with stored spectrograms need a log-mel feature with the same settings.
         valid: Validation tracks for early stopping. No track and no group (artist) may be in both sets.
+        start: A model whose feature and backbone are trained further, with a new head: ``"default"`` for the default
+            model, or the name, directory or Hub id of another one, or a classifier, which is not changed. Its sample
+            rate and windows are used. It suits small datasets: the default configuration is that of
+            ``preset="recommended"``, which trains a linear head only; ``freeze="none"`` trains the backbone as well.
+            If the model was trained on tracks of ``valid`` or of a test set, their accuracy is too high.
         backbone: Name of a backbone, or a :class:`~musgenre.core.config.Component` with options, such as
             ``Component("vgg16", {"weights": "vgg16.pth"})``; by default that of the preset, or ``"vgg16"``.
         feature: Name or component of the feature; by default that of the preset, or the backbone's default.
         preset: Name of a preset (:func:`~musgenre.training.recipes.preset`), an alternative to ``config``.
-        config: Training configuration.
+        config: Training configuration; by default that of the preset, or
+            :class:`~musgenre.training.config.FinetuneConfig` with its default values.
         **options: Fields of :class:`~musgenre.training.config.FinetuneConfig`, which override those of ``config`` or
             the preset; and fields of :class:`~musgenre.training.config.RunOptions`.
 
@@ -118,30 +127,38 @@ def finetune(
         UnknownNameError, PluginError, ConfigError: The feature or backbone is not available or they do not fit; or
             ``directory`` is of another run.
         WeightsError: The backbone's pretrained weights are not available, or the model cannot be written.
-        ParameterError: An option is unknown or out of range, or ``directory`` holds other files.
+        ParameterError: An option is unknown or out of range, options contradict each other, or ``directory`` holds
+            other files.
         MusgenreError: The loss became NaN or infinite; a :class:`~musgenre.core.errors.TrainingError` after the end of
             the first epoch.
         FinetuneInterrupted: Ctrl-C.
     """
-    recipe = _recipe(backbone, feature, preset=preset, config=config)
+    base = _starting_model(train, start)
+    if base is None:
+        recipe = _recipe(backbone, feature, preset=preset, config=config)
+    elif backbone is not None or feature is not None or preset is not None:
+        raise ParameterError("A starting model or embeddings determine these: remove backbone, feature and preset.")
+    else:
+        default = FinetuneConfig() if start is None else recipes.RECOMMENDED.config
+        recipe = Recipe(base.config.backbone, base.config.feature, config or replace(default, audio=AudioSpec()))
     config, run = apply_options(recipe.config, options)
+    if base is not None:
+        if config.audio not in (AudioSpec(), base.config.audio):
+            raise ParameterError(f"The starting model has {base.config.audio}, not {config.audio}: remove audio.")
+        config = replace(config, audio=base.config.audio)
     if isinstance(train, TrackVectors):
-        if backbone is not None or feature is not None or preset is not None:
-            raise ParameterError("These embeddings were computed by a backbone: remove backbone, feature and preset.")
-        source = train.classifier.config
-        recipe = Recipe(source.backbone, source.feature)
-        config = replace(config, audio=source.audio, freeze="all")
+        config = replace(config, freeze="all")
     config.augmentation.check(train)
     leak = _check_tracks(train, valid, allow_leakage=config.allow_leakage)
-    model = _model_config(train, valid, recipe=recipe, config=config, leak=leak)
+    model = _model_config(train, valid, recipe=recipe, config=config, start=base if start else None, leak=leak)
     with seeded(config.seed), quiet(), _run_directory(run.path, resume=run.resume) as directory:
-        network = _network(model, train)
+        network = _network(model, base)
         mel, per_track = mel_of(network.feature), config.windows_per_track
         train_windows = RandomWindows(train, audio=model.audio, mel=mel, windows_per_track=per_track, seed=config.seed)
         valid_windows = None if valid is None else GridWindows(valid, audio=model.audio, mel=mel)
         plan = config.plan(network.backbone)
         model = replace(model, training=training_record(config, plan))
-        directory.claim(_identity(model, train, valid=valid))
+        directory.claim(_identity(model, train, valid=valid, base=base))
         trainer = StageTrainer(network, plan, config=config, options=run, directory=directory)
         if run.progress and rank() == 0:
             _print_summary(train, valid, trainer=trainer)
@@ -163,6 +180,20 @@ def _recipe(
     return replace(recipe, backbone=backbone or recipe.backbone, feature=feature or recipe.feature)
 
 
+def _starting_model(
+    train: TrackDataset, start: str | os.PathLike[str] | GenreClassifier | None
+) -> GenreClassifier | None:
+    """Return the classifier whose feature and backbone are used, if there is one."""
+    if isinstance(train, TrackVectors):
+        if start is not None:
+            raise ParameterError("These embeddings were computed by a model, which is the start: remove start.")
+        classifier: GenreClassifier = train.classifier
+        return classifier
+    if start is None or isinstance(start, GenreClassifier):
+        return start
+    return GenreClassifier.from_pretrained(None if start == "default" else start, device="cpu")
+
+
 def _check_tracks(train: TrackDataset, valid: TrackDataset | None, *, allow_leakage: bool) -> str | None:
     """Check both sets; return a description of the leakage between them, if there is any and it is allowed."""
     few = [f"{label} ({count})" for label, count in train.counts().items() if count < 2]
@@ -182,11 +213,18 @@ def _check_tracks(train: TrackDataset, valid: TrackDataset | None, *, allow_leak
 
 
 def _model_config(
-    train: TrackDataset, valid: TrackDataset | None, *, recipe: Recipe, config: FinetuneConfig, leak: str | None
+    train: TrackDataset,
+    valid: TrackDataset | None,
+    *,
+    recipe: Recipe,
+    config: FinetuneConfig,
+    start: GenreClassifier | None,
+    leak: str | None,
 ) -> ModelConfig:
     backbone = Component.of(recipe.backbone)
     entry = BACKBONES.entry(backbone.name)
-    split = f"trained on {_description(train)}"
+    split = "" if start is None else f"started from {start.config.name}; "
+    split += f"trained on {_description(train)}"
     if valid:
         split += f"; early stopping on {_description(valid)}"
     if leak is not None:
@@ -221,17 +259,20 @@ def _run_directory(path: Path | None, *, resume: bool) -> Iterator[RunDirectory]
     yield directory
 
 
-def _network(model: ModelConfig, train: TrackDataset) -> GenreNetwork:
-    """Build the network; for given embeddings, with the feature and backbone that computed them."""
-    if not isinstance(train, TrackVectors):
+def _network(model: ModelConfig, base: GenreClassifier | None) -> GenreNetwork:
+    """Build the network, with copies of the feature and backbone of the starting model, if there is one."""
+    if base is None:
         return GenreNetwork.from_config(model, pretrained=True)
     network = GenreNetwork.from_config(model)
-    network.feature = copy.deepcopy(train.classifier.network.feature)
-    network.backbone = copy.deepcopy(train.classifier.network.backbone)
+    network.feature = copy.deepcopy(base.network.feature).cpu()
+    network.backbone = copy.deepcopy(base.network.backbone).cpu()
+    network.backbone.pretrained = True
     return network
 
 
-def _identity(model: ModelConfig, train: TrackDataset, *, valid: TrackDataset | None) -> dict[str, Any]:
+def _identity(
+    model: ModelConfig, train: TrackDataset, *, valid: TrackDataset | None, base: GenreClassifier | None
+) -> dict[str, Any]:
     """Return all that the weights depend on, to check that a resumed run is the same."""
     tracks = [
         [(track.id, track.label, track.group, track.duration_seconds) for track in dataset]
@@ -243,7 +284,15 @@ def _identity(model: ModelConfig, train: TrackDataset, *, valid: TrackDataset | 
         "config": settings.pop("training"),
         "tracks": hashlib.sha256(json.dumps(tracks).encode()).hexdigest(),
         "model": json.loads(json.dumps(settings, default=str)),
+        "start": None if base is None else _weights_digest(base.network),
     }
+
+
+def _weights_digest(network: GenreNetwork) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _print_summary(train: TrackDataset, valid: TrackDataset | None, *, trainer: StageTrainer) -> None:
