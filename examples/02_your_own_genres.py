@@ -61,7 +61,8 @@ print(len(train), "training tracks,", len(valid), "validation tracks")
 #
 # ``vgg16-slim`` has the layers of VGG-16 with fewer channels: a quarter by default, an eighth here, for speed. It
 # starts from random weights, so all layers train in one stage; the pretrained ``vgg16`` would first train the head and
-# then the last stages of the backbone. Each epoch draws new random windows of each track. The result has the weights
+# then the last stages of the backbone. For real music, ``start="default"`` in place of ``backbone`` starts from the model in
+# the package. Each epoch draws new random windows of each track. The result has the weights
 # with the lowest validation loss.
 
 config = musgenre.FinetuneConfig(
@@ -121,5 +122,5 @@ plt.show()
 #
 # .. code-block:: console
 #
-#    $ musgenre finetune music --groups music/artists.csv --backbone vgg16-slim --output my-model
+#    $ musgenre finetune music --groups music/artists.csv --output my-model
 #    $ musgenre predict song.mp3 --model my-model

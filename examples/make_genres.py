@@ -14,7 +14,7 @@ and train on the result:
 
 .. code-block:: console
 
-   $ musgenre finetune made-up-music --groups made-up-music/artists.csv --backbone vgg16-slim --output my-model
+   $ musgenre finetune made-up-music --groups made-up-music/artists.csv --output my-model
    $ musgenre predict made-up-music --model my-model
 """
 

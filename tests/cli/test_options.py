@@ -78,7 +78,7 @@ def test_every_field_has_an_option_with_its_default(command, options):
             assert parameter.required
         elif field in FROM_PRESET:
             assert parameter.default is None
-            assert parameter.show_default == f"the preset's, or {fields[field].default}"
+            assert parameter.show_default == f"that of the start or preset, or {fields[field].default}"
         elif field == "devices":
             assert parameter.default == str(fields[field].default)
         else:
@@ -109,7 +109,8 @@ class TestFinetune:
         printed = _invoke("finetune", genre_folder, "--output", tmp_path / "model")
         (options,) = calls
         assert options.pop("valid").labels == ("drone", "hiss")
-        assert options == {"directory": tmp_path / "model", "resume": False, "seed": 0, "devices": 1, "workers": 0}
+        expected = {"start": "default", "resume": False, "seed": 0, "devices": 1, "workers": 0}
+        assert options == {"directory": tmp_path / "model", **expected}
         assert "validation accuracy 50.0%" in printed
 
     def test_every_option_is_passed(self, calls, genre_folder, tmp_path):
@@ -131,6 +132,12 @@ class TestFinetune:
         expected = {"preset": "paper", "freeze": 3, "head_epochs": 7, "epochs": 7, "seed": 5}
         expected |= {"devices": "auto", "workers": 2}
         assert expected.items() <= options.items()
+        assert "start" not in options
+
+    @pytest.mark.parametrize("options", [("--backbone", "vgg16"), ("--preset", "paper"), ("--start", "my-model")])
+    def test_the_default_model_is_not_the_start(self, calls, genre_folder, tmp_path, options):
+        _invoke("finetune", genre_folder, "--output", tmp_path / "model", *options)
+        assert calls[0].get("start") == (options[1] if options[0] == "--start" else None)
 
     def test_freeze_accepts_a_name(self, calls, genre_folder, tmp_path):
         _invoke("finetune", genre_folder, "--output", tmp_path / "model", "--freeze", "all")

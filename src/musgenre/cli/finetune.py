@@ -18,13 +18,21 @@ def finetune(
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume the run in the output directory from its last epoch.")
     ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Model whose backbone is trained further: a directory, name or Hub id, or 'default'.",
+            show_default="default, unless there is a preset or backbone",
+        ),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Training preset: 'paper' or 'recommended'.")
     ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Backbone; see 'musgenre list backbones'.", show_default="the preset's, or vgg16"
+            metavar="NAME", help="Backbone; see 'musgenre list backbones'.", show_default="that of the start or preset"
         ),
     ] = None,
     weights: Annotated[
@@ -39,7 +47,7 @@ def finetune(
         typer.Option(
             metavar="STAGES",
             help="Number of backbone stages to keep frozen, from the input; or 'all' or 'none'.",
-            show_default="the preset's, or none",
+            show_default="that of the start or preset, or none",
         ),
     ] = None,
     epochs: Annotated[
@@ -48,7 +56,7 @@ def finetune(
             min=1,
             metavar="N",
             help="Maximum number of epochs for the head, and again for the backbone.",
-            show_default="the preset's, or 10",
+            show_default="that of the start or preset, or 10",
         ),
     ] = None,
     groups: GroupsOption = None,
@@ -70,7 +78,10 @@ def finetune(
     RunDirectory(output).check(resume=resume)
     if not folder.is_dir():
         raise DatasetError(f"'{folder}' is not a folder: expected one subdirectory of audio files for each genre.")
+    if start is None and preset is None and backbone is None and weights is None:
+        start = "default"
     settings = {
+        "start": start,
         "preset": preset,
         "backbone": _backbone(backbone, weights=weights),
         "freeze": _int_or_str(freeze),

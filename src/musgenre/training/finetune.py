@@ -18,7 +18,7 @@ import torch
 
 from musgenre.backbones.base import BACKBONES
 from musgenre.core.config import AudioSpec, Component, ModelConfig, to_dict
-from musgenre.core.errors import DatasetError, MusgenreError, ParameterError, TrainingError
+from musgenre.core.errors import DatasetError, MusgenreError, ParameterError, TrainingError, WeightsError
 from musgenre.datasets.base import TrackDataset
 from musgenre.datasets.embeddings import TrackVectors
 from musgenre.datasets.splits import check_split
@@ -262,7 +262,10 @@ def _run_directory(path: Path | None, *, resume: bool) -> Iterator[RunDirectory]
 def _network(model: ModelConfig, base: GenreClassifier | None) -> GenreNetwork:
     """Build the network, with copies of the feature and backbone of the starting model, if there is one."""
     if base is None:
-        return GenreNetwork.from_config(model, pretrained=True)
+        try:
+            return GenreNetwork.from_config(model, pretrained=True)
+        except WeightsError as error:
+            raise WeightsError(f"{error} The model in the package needs no download: start='default'.") from error
     network = GenreNetwork.from_config(model)
     network.feature = copy.deepcopy(base.network.feature).cpu()
     network.backbone = copy.deepcopy(base.network.backbone).cpu()
