@@ -33,7 +33,7 @@ def main() -> None:
         warnings.simplefilter("ignore", DatasetWarning)
         data = GTZAN(options.gtzan, scheme="all")
     model = musgenre.GenreClassifier.from_pretrained(options.model, backbone_weights=options.weights)
-    embeddings = dict(zip((track.id for track in data), model.embed([track.path for track in data]), strict=True))
+    embeddings = dict(zip((track.id for track in data), model.embed([track.source for track in data]), strict=True))
     print("| tracks a genre | fine-tuning | logistic regression | difference |")
     print("| --- | --- | --- | --- |")
     for count in options.tracks:
