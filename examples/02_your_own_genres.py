@@ -61,9 +61,9 @@ print(len(train), "training tracks,", len(valid), "validation tracks")
 #
 # ``vgg16-slim`` has the layers of VGG-16 with fewer channels: a quarter by default, an eighth here, for speed. It
 # starts from random weights, so all layers train in one stage; the pretrained ``vgg16`` would first train the head and
-# then the last stages of the backbone. For real music, ``start="default"`` in place of ``backbone`` starts from the model in
-# the package. Each epoch draws new random windows of each track. The result has the weights
-# with the lowest validation loss.
+# then the last stages of the backbone. For real music, ``start="default"`` in place of ``backbone`` starts from the
+# model in the package. Each epoch draws new random windows of each track. The result has the weights with the lowest
+# validation loss.
 
 config = musgenre.FinetuneConfig(
     audio=musgenre.AudioSpec(window_seconds=2, hop_seconds=2),
