@@ -34,6 +34,7 @@ def finetune(train, **options):
     return musgenre.finetune(train, progress=False, **{"head_epochs": 2, "windows_per_track": 1, "views": 1, **options})
 
 
+@pytest.mark.slow
 def test_default_model(split, bundled):
     train, valid = split
     result = musgenre.finetune(train, valid=valid, start="default", progress=False)
@@ -51,7 +52,7 @@ def test_default_model(split, bundled):
 
 def test_not_worse_than_logistic_regression(split, bundled):
     train, valid = split
-    result = musgenre.finetune(train, start=bundled, progress=False)
+    result = finetune(train, start=bundled, head_epochs=30)
     inputs, others = (bundled.embed([track.path for track in data]) for data in split)
     reference = LogisticRegression(max_iter=1000).fit(inputs, train.label_indices())
     report = musgenre.evaluate(result.classifier, valid)
