@@ -52,7 +52,7 @@ def test_default_model(split, bundled):
 
 def test_not_worse_than_logistic_regression(split, bundled):
     train, valid = split
-    result = finetune(train, start=bundled, head_epochs=30)
+    result = finetune(train, start=bundled, head_epochs=8, head_learning_rate=0.02)
     inputs, others = (bundled.embed([track.path for track in data]) for data in split)
     reference = LogisticRegression(max_iter=1000).fit(inputs, train.label_indices())
     report = musgenre.evaluate(result.classifier, valid)
