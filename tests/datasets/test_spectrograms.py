@@ -392,7 +392,7 @@ class TestGTZAN:
             assert track.spectrogram.settings == MelSettings(22_050, 2048, 128, 0.0, 11_025.0)
             assert track.duration_seconds == pytest.approx(30, abs=0.05)
         assert len(data.missing) == 996
-        assert {missing.reason for missing in data.missing} == {"no spectrogram"}
+        assert {missing.reason for missing in data.missing} == {"not in the file or dataset"}
         assert {one.reason for one in data.verify().unchecked} == {"no checksum is known for spectrograms"}
 
     def test_no_labels(self, root):

@@ -6,6 +6,7 @@ from .base import TrackDataset as TrackDataset
 from .base import register_dataset as register_dataset
 from .folder import AudioFolder as AudioFolder
 from .gtzan import GTZAN as GTZAN
+from .pictures import PictureFolder as PictureFolder
 from .spectrograms import StoredSpectrogram as StoredSpectrogram
 from .spectrograms import store_spectrograms as store_spectrograms
 from .splits import check_split as check_split
@@ -18,6 +19,7 @@ __all__ = [
     "AudioFolder",
     "DatasetWarning",
     "MissingTrack",
+    "PictureFolder",
     "StoredSpectrogram",
     "Track",
     "TrackDataset",

@@ -88,19 +88,28 @@ def _labelled_spectrograms(path: Path) -> tuple[list[Track], list[MissingTrack]]
 
 def _find_files(root: Path) -> dict[str, Path]:
     """Maps track ids to files, sorted by genre and path."""
+    files: dict[str, Path] = {}
+    for genre in genre_folders(root):
+        found = audio_files(genre)
+        if not found:
+            raise DatasetError(f"{genre} holds no audio file ({', '.join(sorted(SUFFIXES))}): add one, or remove it.")
+        files.update((path.relative_to(root).as_posix(), path) for path in found)
+    return files
+
+
+def genre_folders(root: Path) -> list[Path]:
+    """Lists the sub-folders of a folder, one per genre, sorted; hidden ones are ignored.
+
+    Raises:
+        DatasetError: ``root`` is not a folder, or has fewer than two sub-folders.
+    """
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder: give a folder with one sub-folder per genre.")
     genres = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(genres) < 2:
         names = ", ".join(path.name for path in genres) or "none"
         raise DatasetError(f"{root} needs at least two sub-folders, one per genre; found: {names}.")
-    files: dict[str, Path] = {}
-    for genre in genres:
-        found = audio_files(genre)
-        if not found:
-            raise DatasetError(f"{genre} holds no audio file ({', '.join(sorted(SUFFIXES))}): add one, or remove it.")
-        files.update((path.relative_to(root).as_posix(), path) for path in found)
-    return files
+    return genres
 
 
 def audio_files(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ the source of each column of the table and its known errors.
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import importlib.resources
 import os
@@ -43,7 +44,8 @@ class GTZAN(TrackDataset):
     Args:
         root: The folder that holds the ten genre folders, directly or in ``genres/``, ``genres_original/`` or
             ``Data/genres_original/``; or a file of spectrograms of these tracks
-            (:mod:`musgenre.datasets.spectrograms`).
+            (:mod:`musgenre.datasets.spectrograms`); or a dataset that contains tracks with their ids, such as a
+            :class:`~musgenre.datasets.PictureFolder`.
         split: ``"train"``, ``"valid"`` or ``"test"`` for ``"fault-filtered"``; ``"train"`` or ``"test"`` for
             ``"artist-folds"``; ``"all"`` for all tracks of any scheme. By default ``"train"``, and ``"all"`` for the
             scheme ``"all"``.
@@ -67,7 +69,7 @@ class GTZAN(TrackDataset):
 
     def __init__(
         self,
-        root: str | os.PathLike[str],
+        root: str | os.PathLike[str] | TrackDataset,
         *,
         split: str | None = None,
         scheme: str = "fault-filtered",
@@ -75,12 +77,12 @@ class GTZAN(TrackDataset):
     ) -> None:
         split = _check_split(split, scheme=scheme, fold=fold)
         rows = [row for row in _read_table() if row.in_split(split, scheme=scheme, fold=fold)]
-        path = Path(root).expanduser()
-        if path.is_file():
-            stored = {track.id: track for track in read_spectrograms(path)}
-            found = [row.stored_track(stored) for row in rows]
+        if isinstance(root, TrackDataset) or Path(root).expanduser().is_file():
+            source = root if isinstance(root, TrackDataset) else read_spectrograms(Path(root).expanduser())
+            by_id = {track.id: track for track in source}
+            found = [row.select(by_id) for row in rows]
         else:
-            files = _find_files(path)
+            files = _find_files(Path(root).expanduser())
             found = [row.audio_track(files) for row in rows]
         tracks = [track for track in found if isinstance(track, Track)]
         missing = [MissingTrack(row.id, why) for row, why in zip(rows, found, strict=True) if isinstance(why, str)]
@@ -218,10 +220,10 @@ class _Row:
             return found
         return Track(self.id, files[self.id], self.genre, self.group, found, self.fault)
 
-    def stored_track(self, tracks: Mapping[str, Track]) -> Track | str:
-        """Returns the track with its stored spectrogram, or the reason why there is none."""
+    def select(self, tracks: Mapping[str, Track]) -> Track | str:
+        """Returns the track among others, with the label and group of the table, or the reason why there is none."""
         if self.id not in tracks:
-            return "no spectrogram"
+            return "not in the file or dataset"
         return replace(tracks[self.id], label=self.genre, group=self.group, fault=self.fault)
 
     def compare(self, path: Path | None) -> str:
@@ -237,6 +239,12 @@ class _Row:
         return "intact" if digest == self.wav_sha256 else "wrong checksum"
 
 
+def find_row(track_id: str) -> _Row | None:
+    """Returns the row of a track of GTZAN, or ``None`` if there is no such track."""
+    return next((row for row in _read_table() if row.id == track_id), None)
+
+
+@functools.cache
 def _read_table() -> list[_Row]:
     table = importlib.resources.files("musgenre.datasets").joinpath("data", "gtzan.csv")
     rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from musgenre import functional
 from musgenre.core.errors import ParameterError
 from musgenre.features.base import FLOOR_DB, FeatureExtractor, centres_hz
-from musgenre.transforms.shape import Channels, Normalise, Resize
+from musgenre.transforms.shape import Channels, Colormap, Normalise, Resize
 from musgenre.transforms.spectral import MFCC, Constant, MelSpectrogram, ToDecibel
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -178,25 +179,28 @@ class Mfcc(FeatureExtractor):
 class LogMelImage(MelFeature):
     """Log-mel spectrogram of a window as an image for a network that was pretrained on ImageNet.
 
-    Decibels from 80 below the maximum of the window up to the maximum are mapped to pixel values from 0 to 1. The image
-    is resized, repeated along the channels, and normalised like the images on which the network was trained. The first
-    row is the lowest band, so that the image is upside down when it is displayed with the first row on top.
+    Decibels from 80 below the maximum of the window up to the maximum are mapped to pixel values from 0 to 1, equal in
+    all channels, or to the colours of a colormap. The image is resized, and normalised like the images on which the
+    network was trained. The first row is the lowest band, so that the image is upside down when it is displayed with
+    the first row on top.
 
     Args:
         sample_rate: Rate of the audio, in hertz.
-        size: Height and width of the image, in pixels.
+        size: Height and width of the image, in pixels; a single number is used for both.
         n_fft: Length of the Fourier transform, in samples.
         hop_length: Samples between the starts of successive frames.
         n_mels: Number of mel bands, before resizing.
         mean: Mean of each channel in the pretraining data, on a scale from 0 to 1; ImageNet's by default. The number of
             values is the number of channels.
         std: Standard deviation of each channel in the pretraining data.
+        colormap: Name of a colormap of matplotlib, such as ``"magma"``, with which ``librosa.display.specshow`` draws
+            spectrograms; needs three channels. ``None`` repeats the values along the channels.
 
     Shape:
-        ``(batch, samples)`` to ``(batch, channels, size, size)``, for any number of samples.
+        ``(batch, samples)`` to ``(batch, channels, height, width)``, for any number of samples.
 
     Raises:
-        ParameterError: A parameter is out of range.
+        ParameterError: A parameter is out of range, or matplotlib has no such colormap.
 
     Example:
         >>> import torch
@@ -211,35 +215,47 @@ class LogMelImage(MelFeature):
         self,
         *,
         sample_rate: int,
-        size: int = 224,
+        size: int | Sequence[int] = 224,
         n_fft: int = 2048,
         hop_length: int = 512,
         n_mels: int = 128,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        colormap: str | None = None,
     ) -> None:
         super().__init__(MelSpectrogram(sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels))
-        self.size = size
+        self.size = _pair(size)
         try:
             mean, std = [float(value) for value in mean], [float(value) for value in std]
         except (TypeError, ValueError) as error:
             raise ParameterError(f"mean and std must be sequences of numbers, not {mean!r} and {std!r}.") from error
         self.channels = len(mean)
+        if colormap is not None and self.channels != 3:
+            raise ParameterError(f"A colormap gives 3 channels, but mean has {self.channels} values.")
+        scale, resize = Normalise((-FLOOR_DB,), (FLOOR_DB,)), Resize(self.size)
+        steps = [resize, Channels(self.channels), scale] if colormap is None else [scale, Colormap(colormap), resize]
         self.steps = nn.Sequential(
-            ToDecibel(reference="max", floor_db=FLOOR_DB, inplace=True),
-            Resize(size),
-            Channels(self.channels),
-            Normalise((-FLOOR_DB,) * self.channels, (FLOOR_DB,) * self.channels),
-            Normalise(mean, std),
+            ToDecibel(reference="max", floor_db=FLOOR_DB, inplace=True), *steps, Normalise(mean, std)
         )
 
     def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
-        return self.channels, self.size, self.size
+        return self.channels, *self.size
 
     def from_mel(self, power: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
         image: Tensor = self.steps(power)
         return image
 
     def bins_hz(self) -> Tensor:  # noqa: D102 - documented in the base class
-        rows = nn.functional.interpolate(super().bins_hz()[None, None], self.size, mode="linear", align_corners=False)
+        rows = nn.functional.interpolate(
+            super().bins_hz()[None, None], self.size[0], mode="linear", align_corners=False
+        )
         return rows[0, 0]
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return height and width; from JSON they are a list."""
+    if not isinstance(size, list | tuple):
+        return cast(int, size), cast(int, size)  # Resize checks the type
+    if len(size) != 2:
+        raise ParameterError(f"size must be a number of pixels or a height and a width, not {size!r}.")
+    return size[0], size[1]

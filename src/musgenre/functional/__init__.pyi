@@ -8,6 +8,7 @@ from .harmonic import chroma_filterbank as chroma_filterbank
 from .harmonic import normalise_frames as normalise_frames
 from .harmonic import tonnetz as tonnetz
 from .harmonic import tonnetz_matrix as tonnetz_matrix
+from .images import colors as colors
 from .images import normalise as normalise
 from .images import resize as resize
 from .levels import dct_matrix as dct_matrix

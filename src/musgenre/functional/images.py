@@ -1,7 +1,9 @@
-"""Resizing and normalisation of images."""
+"""Resizing, normalisation and colours of images."""
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -60,3 +62,29 @@ def normalise(image: Tensor, *, mean: Tensor, std: Tensor, inplace: bool = False
         apply_in_blocks(image, lambda block: block.sub_(mean).div_(std))
         return image
     return (image - mean.to(image)[:, None, None]).div_(std.to(image)[:, None, None])
+
+
+def colors(name: str) -> npt.NDArray[np.uint8]:
+    """Return the colours of a colormap of matplotlib, as it draws them.
+
+    Args:
+        name: Name of the colormap, such as ``"magma"``.
+
+    Shape:
+        returns: ``(colours, 3)``: red, green and blue from 0 to 255, for values from the lowest to the highest; most
+        maps have 256 colours
+
+    Raises:
+        ParameterError: There is no such colormap.
+
+    Example:
+        >>> colors("gray").shape, colors("gray")[-1].tolist()
+        ((256, 3), [255, 255, 255])
+    """
+    import matplotlib
+
+    if name not in matplotlib.colormaps:
+        raise ParameterError(f"matplotlib has no colormap {name!r}; librosa's spectrograms have 'magma'.")
+    colormap = matplotlib.colormaps[name]
+    table: npt.NDArray[np.uint8] = np.asarray(colormap(np.arange(colormap.N), bytes=True))[:, :3]
+    return table

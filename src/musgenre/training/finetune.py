@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import statistics
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from musgenre.datasets.base import TrackDataset
 from musgenre.datasets.embeddings import TrackVectors
 from musgenre.datasets.splits import check_split
 from musgenre.datasets.windows import GridWindows, RandomWindows
+from musgenre.features.base import FEATURES
 from musgenre.features.spectral import mel_of
 from musgenre.models.classifier import GenreClassifier
 from musgenre.models.network import GenreNetwork
@@ -233,13 +235,30 @@ def _model_config(
         name=config.name or f"{backbone.name}-{train.name}",
         labels=train.labels,
         audio=config.audio,
-        feature=Component.of(recipe.feature or entry.default_feature),
+        feature=_default_feature(entry.default_feature, train)
+        if recipe.feature is None
+        else Component.of(recipe.feature),
         backbone=backbone,
         hidden=entry.default_hidden if config.hidden is None else config.hidden,
         dropout=config.dropout,
         split=split,
         library_version=importlib.metadata.version("musgenre"),
     )
+
+
+def _default_feature(default: str | Component, train: TrackDataset) -> Component:
+    """Return a backbone's default feature, with the settings of the stored spectrograms if there are any."""
+    feature = Component.of(default)
+    stored = [track.spectrogram for track in train if track.spectrogram is not None]
+    if not stored:
+        return feature
+    settings = {
+        "hop_length": round(statistics.median(one.spacing for one in stored)),
+        "n_fft": stored[0].settings.n_fft,
+        "n_mels": stored[0].settings.n_mels,
+    }
+    accepted = {name: value for name, value in settings.items() if FEATURES.accepts(feature.name, name)}
+    return Component(feature.name, {**feature.options, **accepted})
 
 
 def _description(data: TrackDataset) -> str:

@@ -5,6 +5,7 @@ from .augment import RandomGain as RandomGain
 from .augment import RandomSpeed as RandomSpeed
 from .augment import TimeMask as TimeMask
 from .shape import Channels as Channels
+from .shape import Colormap as Colormap
 from .shape import Normalise as Normalise
 from .shape import Resize as Resize
 from .spectral import MFCC as MFCC

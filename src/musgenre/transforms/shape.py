@@ -68,6 +68,43 @@ class Channels(nn.Module):
         return spectrum.unsqueeze(-3).expand(*spectrum.shape[:-2], self.count, *spectrum.shape[-2:])
 
 
+class Colormap(nn.Module):
+    """Map values from 0 to 1 to red, green and blue, as in a spectrogram that was drawn with matplotlib.
+
+    Values between the 256 colours of the map are interpolated linearly, so that the transform is differentiable;
+    matplotlib takes the nearest lower colour. The difference is at most that of two adjacent colours.
+
+    Args:
+        name: Name of a colormap of matplotlib, such as ``"magma"``.
+
+    Shape:
+        ``(..., bins, frames)`` to ``(..., 3, bins, frames)``, from 0 to 1.
+
+    Raises:
+        ParameterError: matplotlib has no such colormap.
+
+    Example:
+        >>> Colormap("gray")(torch.tensor([[0.0, 0.5, 1.0]]))[:, 0]
+        tensor([[0.0000, 0.5000, 1.0000],
+                [0.0000, 0.5000, 1.0000],
+                [0.0000, 0.5000, 1.0000]])
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.colors = Constant(torch.from_numpy(functional.colors(name) / 255))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map the values to colours."""
+        colors = self.colors(values)
+        position = values.clamp(0, 1) * (len(colors) - 1)
+        lower = position.detach().floor().clamp(max=len(colors) - 2).long()
+        share = (position - lower).unsqueeze(-1)
+        mixed: Tensor = colors[lower] * (1 - share) + colors[lower + 1] * share
+        return mixed.movedim(-1, -3)
+
+
 class Normalise(nn.Module):
     """Normalise each channel: subtract a mean and divide by a standard deviation.
 
