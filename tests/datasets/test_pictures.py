@@ -21,6 +21,7 @@ from musgenre.backbones.base import BACKBONES, Backbone, InputSpec
 from musgenre.core.errors import DatasetError, ParameterError
 from musgenre.datasets import GTZAN, PictureFolder
 from musgenre.features import LogMelImage
+from musgenre.testing import check_feature
 
 RATE, SECONDS, COLUMNS = 22_050, 6.0, 150
 TOLERANCE = 3 * 80 / 255  # decibels; matplotlib takes the next lower colour, and few colours of 8 bits are equal
@@ -217,6 +218,9 @@ class TestFeature:
         assert image.shape == drawn.shape
         difference = np.abs(image - drawn)
         assert np.percentile(difference, 99) < 0.02
+
+    def test_contract(self):
+        check_feature(musgenre.Component("logmel-image", {"colormap": "magma", "size": [64, 96]}), window_seconds=1.0)
 
     def test_size_and_channels(self):
         feature = LogMelImage(sample_rate=RATE, size=[96, 160], colormap="viridis")
