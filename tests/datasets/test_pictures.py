@@ -176,6 +176,11 @@ class TestBadInput:
         (missing,) = data.missing
         assert missing.id == "low/1.png"
 
+    def test_a_genre_without_a_usable_picture(self, root):
+        (root / "low" / "0.png").write_text("no picture")
+        with pytest.raises(DatasetError, match=r"low: no picture can be used"):
+            PictureFolder(root, on_error="return")
+
     @pytest.mark.parametrize(
         "options",
         [

@@ -254,7 +254,7 @@ class TestWindows:
     def test_audio_and_spectrograms_are_not_mixed(self, audio, stored):
         tracks = [audio[0], replace(stored[5], id="other")]
         data = TrackDataset(tracks, labels=audio.labels, name="both")
-        with pytest.raises(DatasetError, match="1 tracks have spectrograms, and the others have audio"):
+        with pytest.raises(DatasetError, match="tracks with audio and tracks with stored spectrograms"):
             GridWindows(data, audio=SPEC, mel=LogMel(**SETTINGS).mel)
 
     def test_a_track_has_one_source(self, stored):
@@ -276,6 +276,13 @@ class TestIncompatible:
         assert "40 bands from 0 to 4,000 Hz, n_fft 512, a frame every 256 samples at 8,000 Hz" in str(error.value)
         assert f"{feature.mel.n_mels} bands from" in str(error.value)
         assert "hop_length=256" in str(error.value)
+
+    def test_more_columns_than_frames(self):
+        """All columns of a picture of less than a frame are the same frame."""
+        stored = _stored(np.zeros((128, 10), np.uint8), frames=1)
+        assert stored.spacing == 0
+        with pytest.raises(DatasetError, match="do not fit"):
+            stored.check(LogMel(sample_rate=22_050).mel)
 
     def test_small_differences_of_the_hop(self, stored):
         for hop, is_valid in ((253, True), (262, True), (247, False), (265, False)):

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 import musgenre
 from musgenre.core.config import AudioSpec
-from musgenre.core.errors import ConfigError, MusgenreError, ParameterError
+from musgenre.core.errors import ConfigError, MusgenreError, ParameterError, WeightsError
 from musgenre.datasets import AudioFolder, holdout
 from musgenre.datasets.embeddings import TrackVectors
 
@@ -106,6 +106,12 @@ def test_embeddings_have_a_start_already(split, bundled):
     data = TrackVectors(train, vectors, labels=train.labels, classifier=bundled, name="vectors")
     with pytest.raises(ParameterError, match="remove start"):
         finetune(data, start="default")
+
+
+def test_missing_weights_suggest_the_default_model(split):
+    backbone = musgenre.Component("vgg16", {"weights": "no-such-file.pth"})
+    with pytest.raises(WeightsError, match=r"no-such-file.*start='default'"):
+        finetune(split[0], backbone=backbone)
 
 
 def test_unknown_model(split, tmp_path):

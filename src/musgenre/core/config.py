@@ -81,7 +81,7 @@ class AudioSpec:
         """Returns the starts of the windows of a recording, in samples: one per hop, and one that ends at its end.
 
         Args:
-            duration_seconds: Duration of the recording; the only window of a shorter one than a window starts at 0.
+            duration_seconds: Duration of the recording. One that is shorter than a window has a single window, at 0.
 
         Example:
             >>> AudioSpec(100, window_seconds=0.3, hop_seconds=0.3).window_starts(0.7)

@@ -25,7 +25,7 @@ _NAMED_IN_WARNING = 5
 
 @dataclass(frozen=True)
 class Track:
-    """Record of one recording, which is an audio file or a stored spectrogram.
+    """A recording with a label: an audio file or a stored spectrogram.
 
     Attributes:
         id: Unique name within the dataset.
@@ -65,7 +65,7 @@ class Track:
 
     @property
     def source(self) -> Path | StoredSpectrogram:
-        """What a classifier predicts from: the audio file or the spectrogram."""
+        """The audio file or the spectrogram, either of which a classifier predicts."""
         return self.file if self.spectrogram is None else self.spectrogram
 
 

@@ -39,8 +39,8 @@ def same_recordings(left: Iterable[Track], right: Iterable[Track]) -> list[tuple
     spectrograms = [[track for track in side if track.spectrogram is not None] for side in lists]
     equal_bytes = _matching_pairs(*files, fingerprints=(_size, _first_bytes, _all_bytes))
     equal_samples = _matching_pairs(*files, fingerprints=(_duration, _first_samples, _all_samples))
-    equal_levels = _matching_pairs(*spectrograms, fingerprints=(_levels,))
-    return sorted(equal_bytes | equal_samples | equal_levels)
+    equal_spectrograms = _matching_pairs(*spectrograms, fingerprints=(_spectrogram,))
+    return sorted(equal_bytes | equal_samples | equal_spectrograms)
 
 
 def _matching_pairs(
@@ -63,8 +63,8 @@ def _group_by(fingerprint: Fingerprint, tracks: list[Track]) -> dict[str, list[T
     return groups
 
 
-def _levels(track: Track) -> str:
-    return "" if track.spectrogram is None else hashlib.sha256(track.spectrogram.levels.tobytes()).hexdigest()
+def _spectrogram(track: Track) -> str:
+    return "" if track.spectrogram is None else track.spectrogram.digest()
 
 
 def _size(track: Track) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -56,8 +56,8 @@ class PictureFolder(TrackDataset):
             warning.
 
     Raises:
-        DatasetError: ``root`` is not a folder, or has fewer than two genres or a genre without a picture; or a picture
-            cannot be read, differs in size from the first one, or has other colours than those of the colormap.
+        DatasetError: ``root`` is not a folder, or has fewer than two genres or a genre without a usable picture; or a
+            picture cannot be read, differs in size from the first one, or has other colours than those of the colormap.
         ParameterError: An argument is out of range, or there is no such colormap.
 
     Example::
@@ -83,7 +83,7 @@ class PictureFolder(TrackDataset):
             raise ParameterError(f"duration_seconds must be positive, not {duration_seconds!r}.")
         if not -1_000 < floor_db < 0:
             raise ParameterError(f"floor_db must be below 0, not {floor_db!r}.")
-        if on_error not in get_args(Literal["raise", "return"]):
+        if on_error not in ("raise", "return"):
             raise ParameterError(f"on_error must be 'raise' or 'return', not {on_error!r}.")
         folder = Path(root).expanduser()
         table = functional.colors(colormap).astype(np.float64)
@@ -120,6 +120,8 @@ class PictureFolder(TrackDataset):
                     settings=settings,
                 )
                 tracks.append(_track(path, spectrogram))
+            if not any(track.label == genre.name for track in tracks):
+                raise DatasetError(f"{genre}: no picture can be used ({missing[-1].reason}).")
         labels = sorted({track.label for track in tracks})
         super().__init__(tracks, labels=labels, name=folder.resolve().name, missing=missing)
         warn_missing(str(folder), missing, expected=len(tracks) + len(missing))

@@ -191,17 +191,17 @@ class StoredSpectrogram:
         Raises:
             DatasetError: The settings differ, or the spacing of the columns differs from the hop by 3 % or more.
         """
-        stored = self.settings.describe(self.spacing)
         if mel is None:
             raise DatasetError(
-                f"The feature of the network is not computed from a mel spectrogram and cannot use stored spectrograms "
-                f"({stored}): use 'logmel' or 'logmel-image', or a dataset with audio."
+                "The feature of the network is not computed from a mel spectrogram and cannot use stored spectrograms "
+                f"({self.settings.describe(self.spacing)}): use 'logmel' or 'logmel-image', or a dataset with audio."
             )
         settings = MelSettings.of(mel)
-        if settings == self.settings and abs(mel.hop_length / self.spacing - 1) < SPACING_TOLERANCE:
+        # Not a ratio: a spectrogram with more columns than frames may have a spacing of 0.
+        if settings == self.settings and abs(mel.hop_length - self.spacing) < SPACING_TOLERANCE * self.spacing:
             return mel
         raise DatasetError(
-            f"The stored spectrograms ({stored}) do not fit the feature of the network "
+            f"The stored spectrograms ({self.settings.describe(self.spacing)}) do not fit the feature of the network "
             f"({settings.describe(mel.hop_length)}): choose a feature with hop_length={round(self.spacing)} and the "
             "other settings of the stored spectrograms, or a dataset with audio."
         )

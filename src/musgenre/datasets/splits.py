@@ -93,7 +93,7 @@ def check_split(train: TrackDataset, test: TrackDataset, *, allow_leakage: bool 
 
     They are checked in this order. Recordings are the same if their files have equal bytes, or decode to equal samples
     (WAV and FLAC, or other tags). The MP3 of a WAV is not detected. Files that cannot be read are skipped. Stored
-    spectrograms are the same recording if all levels are equal.
+    spectrograms are the same recording if they are equal.
 
     Args:
         train: The training set.

@@ -50,7 +50,7 @@ class TrackWindows(Dataset[tuple[torch.Tensor, int, int]], abc.ABC):
         self.audio = audio
         spectrograms = [track.spectrogram for track in dataset if track.spectrogram is not None]
         if spectrograms and len(spectrograms) < len(dataset):
-            raise DatasetError(f"{dataset!r}: {len(spectrograms)} tracks have spectrograms, and the others have audio.")
+            raise DatasetError(f"{dataset!r} has tracks with audio and tracks with stored spectrograms: use one kind.")
         for spectrogram in spectrograms:
             spectrogram.check(mel)
         self._frames = 0 if mel is None else mel.frame_count(audio.window_samples)

@@ -144,7 +144,7 @@ def finetune(
         default = FinetuneConfig() if start is None else recipes.RECOMMENDED.config
         recipe = Recipe(base.config.backbone, base.config.feature, config or replace(default, audio=AudioSpec()))
     config, run = apply_options(recipe.config, options)
-    if base is not None:
+    if base is not None:  # the default audio counts as not given
         if config.audio not in (AudioSpec(), base.config.audio):
             raise ParameterError(f"The starting model has {base.config.audio}, not {config.audio}: remove audio.")
         config = replace(config, audio=base.config.audio)
@@ -152,7 +152,7 @@ def finetune(
         config = replace(config, freeze="all")
     config.augmentation.check(train)
     leak = _check_tracks(train, valid, allow_leakage=config.allow_leakage)
-    model = _model_config(train, valid, recipe=recipe, config=config, start=base if start else None, leak=leak)
+    model = _model_config(train, valid, recipe=recipe, config=config, start=None if start is None else base, leak=leak)
     with seeded(config.seed), quiet(), _run_directory(run.path, resume=run.resume) as directory:
         network = _network(model, base)
         mel, per_track = mel_of(network.feature), config.windows_per_track
@@ -311,6 +311,7 @@ def _identity(
 
 
 def _weights_digest(network: GenreNetwork) -> str:
+    # Without the code of its classes, which is not always known in the process that resumes the run.
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         digest.update(name.encode() + tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
