@@ -22,6 +22,7 @@ from musgenre.core.errors import DatasetError, ParameterError
 from musgenre.datasets import GTZAN, PictureFolder
 from musgenre.features import LogMelImage
 from musgenre.testing import check_feature
+from musgenre.transforms import Colormap
 
 RATE, SECONDS, COLUMNS = 22_050, 6.0, 150
 TOLERANCE = 3 * 80 / 255  # decibels; matplotlib takes the next lower colour, and few colours of 8 bits are equal
@@ -223,6 +224,13 @@ class TestFeature:
         assert image.shape == drawn.shape
         difference = np.abs(image - drawn)
         assert np.percentile(difference, 99) < 0.02
+
+    def test_colours_are_interpolated(self):
+        values = np.linspace(0, 1, 1_001)
+        table = mpl.colormaps["magma"](np.arange(256), bytes=True)[:, :3] / 255
+        expected = [np.interp(values, np.linspace(0, 1, 256), channel) for channel in table.T]
+        found = Colormap("magma")(torch.from_numpy(values)[None])[:, 0]
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-9)
 
     def test_contract(self):
         check_feature(musgenre.Component("logmel-image", {"colormap": "magma", "size": [64, 96]}), window_seconds=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +149,20 @@ class TestFile:
         assert target.read_bytes() == path.read_bytes()
         with pytest.raises(DatasetError, match="could not be written"):
             store_spectrograms(AudioFolder(folder), tmp_path / "missing" / "music.npz", **SETTINGS)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["music.npz"]
+
+    def test_a_full_disk_leaves_the_old_file(self, audio, path, tmp_path, monkeypatch):
+        target = tmp_path / "music.npz"
+        target.write_bytes(path.read_bytes())
+
+        def fail(file, **arrays):
+            file.write(b"PK")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(np, "savez_compressed", fail)
+        with pytest.raises(DatasetError, match="No space left"):
+            store_spectrograms(audio, target, **SETTINGS)
+        assert target.read_bytes() == path.read_bytes()
         assert [entry.name for entry in tmp_path.iterdir()] == ["music.npz"]
 
     def test_a_spectrogram_has_no_audio(self, stored, tmp_path):
