@@ -173,6 +173,52 @@ class TestArchitecture:
         assert not torch.allclose(low, high, rtol=0.01)
 
 
+class TestLayersAndPooling:
+    @pytest.mark.parametrize(("layers", "stages"), [(1, 1), (2, 2), (9, 5), (11, 5), (14, 6)])
+    def test_vector_is_the_mean_of_the_last_of_the_layers(self, layers, stages):
+        complete, feature = YAMNet(weights=None), torch.randn(2, 1, 64, 96)
+        backbone = YAMNet(weights=None, layers=layers)
+        missing, _ = backbone.load_state_dict(complete.state_dict(), strict=False)
+        assert not missing
+        outputs = []
+        for block in [complete.stem, *(block for group in complete.groups for block in group)]:
+            block.register_forward_hook(lambda _, __, output: outputs.append(output.clone()))
+        with torch.inference_mode():
+            complete(feature)
+            assert backbone(feature).shape == (2, CHANNELS[layers - 1]) == (2, backbone.out_features)
+            torch.testing.assert_close(backbone(feature), outputs[layers - 1].mean(dim=(2, 3)))
+        assert len(backbone.stages()) == stages
+
+    @pytest.mark.parametrize("patches", [True, False])
+    def test_mean_and_standard_deviation(self, patches):
+        backbone = YAMNet(weights=None, layers=5, patches=patches, pooling="mean-std")
+        feature = torch.randn(3, 1, 64, 96)
+        maps = feature.transpose(2, 3)
+        with torch.inference_mode():
+            for stage in backbone.stages():
+                maps = stage(maps)
+            mean, deviation = maps.flatten(2).mean(dim=2), maps.flatten(2).numpy().std(axis=2)
+            assert backbone.out_features == 512
+            torch.testing.assert_close(backbone(feature)[:, :256], mean)
+            np.testing.assert_allclose(backbone(feature)[:, 256:], deviation, rtol=1e-3, atol=2e-4)
+
+    def test_gradient_of_constant_maps_is_finite(self):
+        backbone = YAMNet(weights=None, layers=3, pooling="mean-std")
+        backbone(torch.zeros(1, 1, 64, 96)).sum().backward()
+        assert all(parameter.grad.isfinite().all() for parameter in backbone.parameters())
+
+    def test_weights_of_fewer_layers(self, keras_weights, write_h5):
+        path = str(write_h5(keras_weights))
+        complete, backbone = YAMNet(weights=path).state_dict(), YAMNet(weights=path, layers=9)
+        for name, tensor in backbone.state_dict().items():
+            assert (tensor == complete[name]).all(), name
+
+    @pytest.mark.parametrize("options", [{"layers": 0}, {"layers": 15}, {"layers": 9.0}, {"pooling": "max"}])
+    def test_invalid_options(self, options):
+        with pytest.raises(ConfigError, match="layers from 1 to 14 and pooling 'mean' or 'mean-std'"):
+            YAMNet(weights=None, **options)
+
+
 class TestPatches:
     @pytest.mark.parametrize(("frames", "patches"), [(96, 1), (143, 1), (144, 2), (298, 5)])
     def test_patches_of_96_frames_every_48(self, frames, patches):
@@ -189,6 +235,24 @@ class TestPatches:
         with torch.inference_mode():
             alone = torch.cat([backbone(feature[None]) for feature in features])
             torch.testing.assert_close(backbone(features), alone, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("frames", [32, 96, 130, 131])
+    def test_without_patches_a_window_is_one_patch(self, frames):
+        backbone, feature = YAMNet(patches=False, weights=None), torch.randn(2, 1, 64, frames)
+        with torch.inference_mode():
+            maps = feature.transpose(2, 3)
+            for stage in backbone.stages():
+                maps = stage(maps)
+            assert maps.shape[2:] == (frames // 32, 2)
+            torch.testing.assert_close(backbone(feature), maps.mean(dim=(2, 3)))
+            if frames == 96:
+                same = YAMNet(weights=None)
+                same.load_state_dict(backbone.state_dict())
+                torch.testing.assert_close(backbone(feature), same(feature))
+
+    def test_window_that_is_too_short_without_patches(self):
+        with pytest.raises(ConfigError, match="at least 32"):
+            YAMNet(patches=False, weights=None)(torch.zeros(1, 1, 64, 31))
 
     @pytest.mark.parametrize("shape", [(1, 1, 64, 95), (1, 1, 128, 96), (1, 3, 64, 96)])
     def test_wrong_shape(self, shape):

@@ -7,7 +7,7 @@ import torch
 
 from musgenre.core.errors import ParameterError
 from musgenre.features.base import FEATURES
-from musgenre.features.yamnet import YAMNetLogMel
+from musgenre.features.yamnet import YAMNetLogMel, YAMNetMel
 
 FEATURE = YAMNetLogMel(sample_rate=16_000)
 
@@ -101,3 +101,46 @@ def test_other_sample_rates_are_rejected():
 
 def test_state_dict_is_empty():
     assert FEATURE.state_dict() == {}
+
+
+def _noise_and_chords() -> np.ndarray:
+    """Ten seconds of pink noise and of harmonic tones with a slow envelope, at 44,100 Hz."""
+    rate, generator = 44_100, np.random.default_rng(3)
+    time = np.arange(10 * rate) / rate
+    spectrum = generator.normal(size=len(time) // 2 + 1) + 1j * generator.normal(size=len(time) // 2 + 1)
+    noise = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 20.0), len(time))
+    tones = sum(np.sin(2 * np.pi * 220 * k * time) / k for k in range(1, 12)) * (1 + np.sin(2 * np.pi * 0.3 * time))
+    return noise / noise.std() + tones / tones.std()
+
+
+def test_bands_of_a_mel_spectrogram_are_close_to_yamnets():
+    wave = _noise_and_chords()
+    own = YAMNetMel(sample_rate=22_050)(torch.from_numpy(wave[::2].copy())[None])[0, 0]
+    low = librosa.resample(wave, orig_sr=44_100, target_sr=16_000)
+    peak = librosa.feature.melspectrogram(y=wave[::2], sr=22_050, n_mels=128).max()
+    theirs = FEATURE(torch.from_numpy(low * np.sqrt(10**3.8 / peak))[None])[0, 0]
+    # Averages over time: single frames differ, because one is 93 ms long and the other 25 ms, and so do the valleys
+    # between harmonics.
+    difference = (own.exp().mean(dim=1) / theirs.exp().mean(dim=1)).log()
+    assert difference.abs().median() < 0.15
+    assert np.corrcoef(own.mean(dim=1), theirs.mean(dim=1))[0, 1] > 0.9
+
+
+def test_mel_bands_do_not_depend_on_the_level_and_have_a_floor():
+    feature = YAMNetMel(sample_rate=22_050, hop_length=1708)
+    noise = torch.randn(2, 50_000, dtype=torch.float64)
+    torch.testing.assert_close(feature(noise), feature(0.01 * noise))
+    power = torch.full((1, 128, 40), 1e-9)
+    power[0, 5, 7] = 10.0
+    lower = power.clone()
+    lower[power < 1] = 0.0
+    torch.testing.assert_close(feature(power), feature(lower))
+    assert feature(torch.zeros(1, 30_000)).isfinite().all()
+
+
+def test_mel_bands_of_stored_power_equal_those_of_audio():
+    feature = YAMNetMel(sample_rate=22_050, hop_length=1708)
+    noise = torch.randn(1, 60_000)
+    torch.testing.assert_close(feature(feature.mel(noise)), feature(noise))
+    assert feature(noise).shape[1:] == feature.out_shape(60_000)
+    torch.testing.assert_close(feature.bins_hz(), FEATURE.bins_hz().double(), rtol=1e-6, atol=0)

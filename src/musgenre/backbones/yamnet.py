@@ -7,8 +7,9 @@ garden, ``research/audioset/yamnet`` (Plakal and Ellis; code and weights under t
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,26 @@ from musgenre.functional import frame
 PATCH_FRAMES = 96
 PATCH_HOP_FRAMES = 48
 N_MELS = 64
+STRIDE = 32
+"""Frames per column of the last maps."""
+
+Pooling: TypeAlias = Literal["mean", "mean-std"]
 
 _CLASSES = 521
-_STEM_CHANNELS = 32
-# Of each group: channels, stride of the first block, and number of blocks.
-_GROUPS = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 2, 6), (1024, 2, 2))
+_LEAST_VARIANCE = 1e-8  # the gradient of the root of 0 is infinite
+
+
+class _Layer(NamedTuple):
+    channels: int
+    stride: int
+
+
+_LAYERS = (
+    _Layer(32, 2),
+    *(_Layer(64, 1), _Layer(128, 2), _Layer(128, 1), _Layer(256, 2), _Layer(256, 1)),
+    *(_Layer(512, 2), *(_Layer(512, 1) for _ in range(5))),
+    *(_Layer(1024, 2), _Layer(1024, 1)),
+)
 _NAMES = (
     "layer1/conv",
     *(f"layer{number}/{kind}_conv" for number in range(2, 15) for kind in ("depthwise", "pointwise")),
@@ -37,7 +53,11 @@ class YAMNet(Backbone):
     """YAMNet without its output layer: 14 layers, 3.2 M parameters.
 
     A window is divided into patches of 96 frames (0.96 s) with a hop of 48; remaining frames at its end are ignored.
-    Each patch is mapped to an embedding, and the window's vector is the mean of the embeddings.
+    Each patch is mapped to an embedding, and the window's vector is the mean of the embeddings. Without patches, the
+    convolutions are applied to the entire window.
+
+    A frozen network of fewer layers can be more accurate than the entire one, in particular for spectrograms other than
+    those on which YAMNet was trained: ``scripts/measure_layers.py`` compares the layers.
 
     The batch normalisation after each convolution is folded into the convolution, with the published statistics. The
     network therefore computes the same in training and evaluation mode and is suited to small batches; it is meant for
@@ -45,50 +65,70 @@ class YAMNet(Backbone):
 
     Args:
         in_channels: Must be 1.
+        patches: Whether to divide windows into patches, as in YAMNet. Without, a window needs 32 frames only.
+        layers: Number of layers, from 1 to 14.
+        pooling: ``"mean"`` of the last layer's output over the frames and bands of a patch, or ``"mean-std"``, the mean
+            and the standard deviation, which doubles the length of the vector.
         weights: ``"audioset"`` for the official ``yamnet.h5`` (15 MB, downloaded once to the user's cache), the path
             of that file or of a TFLite version of YAMNet (quantised or not), or ``None`` for random weights. Reading
             either file requires the extra ``musgenre[yamnet]``.
 
     Shape:
-        - Input: ``(batch, 1, 64, frames)``, the feature ``yamnet-logmel`` with at least 96 frames
-        - Output: ``(batch, 1024)``
+        - Input: ``(batch, 1, 64, frames)``, the feature ``yamnet-logmel`` or ``yamnet-mel`` with at least 96 frames (32
+          without patches)
+        - Output: ``(batch, 1024)``; the channels of the last of the ``layers``, or twice as many
 
     Raises:
-        ConfigError: ``in_channels`` is not 1, or the feature has the wrong shape.
+        ConfigError: ``in_channels`` is not 1, another option is not valid, or the feature has the wrong shape.
         WeightsError: The weights cannot be downloaded or read, or do not match the network.
 
     Example:
         >>> YAMNet(weights=None)(torch.zeros(2, 1, 64, 298)).shape
         torch.Size([2, 1024])
+        >>> YAMNet(patches=False, layers=9, pooling="mean-std", weights=None).out_features
+        1024
     """
 
     default_feature: ClassVar[str] = "yamnet-logmel"
     named_weights: ClassVar[tuple[str, ...]] = ("audioset",)
 
-    def __init__(self, *, in_channels: int = 1, weights: str | None = "audioset") -> None:
+    def __init__(
+        self,
+        *,
+        in_channels: int = 1,
+        patches: bool = True,
+        layers: int = len(_LAYERS),
+        pooling: Pooling = "mean",
+        weights: str | None = "audioset",
+    ) -> None:
         super().__init__()
         if in_channels != 1:
             raise ConfigError(f"yamnet expects 1 channel, got {in_channels}: use the feature 'yamnet-logmel'.")
-        self.expects = InputSpec(channels=1, min_size=(N_MELS, PATCH_FRAMES))
-        self.stem = nn.Sequential(*_convolution(1, _STEM_CHANNELS, stride=2))
-        self.groups = nn.ModuleList()
-        channels = _STEM_CHANNELS
-        for width, stride, count in _GROUPS:
-            blocks = [_separable(channels, width, stride=stride)]
-            blocks += [_separable(width, width, stride=1) for _ in range(count - 1)]
-            self.groups.append(nn.Sequential(*blocks))
-            channels = width
-        self.out_features = channels
+        if type(layers) is not int or not 1 <= layers <= len(_LAYERS) or pooling not in get_args(Pooling):
+            raise ConfigError(
+                f"yamnet needs layers from 1 to {len(_LAYERS)} and pooling 'mean' or 'mean-std', got {layers!r} and "
+                f"{pooling!r}."
+            )
+        self.patches = patches
+        self.pooling = pooling
+        self.expects = InputSpec(channels=1, min_size=(N_MELS, PATCH_FRAMES if patches else STRIDE))
+        self.stem = nn.Sequential(*_convolution(1, _LAYERS[0].channels, stride=2))
+        groups: dict[int, list[nn.Module]] = {}  # by width
+        for before, layer in itertools.pairwise(_LAYERS[:layers]):
+            block = _separable(before.channels, layer.channels, stride=layer.stride)
+            groups.setdefault(layer.channels, []).append(block)
+        self.groups = nn.ModuleList(nn.Sequential(*blocks) for blocks in groups.values())
+        self.out_features = _LAYERS[layers - 1].channels * (2 if pooling == "mean-std" else 1)
         self.pretrained = weights is not None
-        layers = dict(zip(_NAMES, (layer for layer in self.modules() if isinstance(layer, nn.Conv2d)), strict=True))
+        convolutions = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
         if weights is not None:
-            load_weights(layers, weights)
+            load_weights(dict(zip(_NAMES, convolutions, strict=False)), weights)
         else:
-            for layer in layers.values():
-                _initialise(layer)
+            for convolution in convolutions:
+                _initialise(convolution)
 
     def stages(self) -> list[nn.Module]:
-        """Returns the first convolution, then the 13 blocks in five groups, each of one width."""
+        """Returns the first layer, then the other ones in at most five groups, each of one width."""
         return [self.stem, *self.groups]
 
     @classmethod
@@ -97,26 +137,32 @@ class YAMNet(Backbone):
         return cache_directory(*CACHE_PATH)
 
     def forward(self, feature: Tensor) -> Tensor:
-        """Maps ``(batch, 1, 64, frames)`` to the mean embedding of all patches, ``(batch, 1024)``."""
+        """Maps ``(batch, 1, 64, frames)`` to the mean embedding of all patches, ``(batch, out_features)``."""
         return self.embed_patches(feature).mean(dim=1)
 
     def embed_patches(self, feature: Tensor) -> Tensor:
-        """Maps ``(batch, 1, 64, frames)`` to one embedding per patch, ``(batch, patches, 1024)``.
+        """Maps ``(batch, 1, 64, frames)`` to one embedding per patch, ``(batch, patches, out_features)``.
 
         Raises:
-            ConfigError: The feature has the wrong shape, or fewer than 96 frames.
+            ConfigError: The feature has the wrong shape, or too few frames.
         """
-        if feature.shape[1:3] != (1, N_MELS) or feature.shape[3] < PATCH_FRAMES:
+        least = self.expects.min_size[1]
+        if feature.shape[1:3] != (1, N_MELS) or feature.shape[3] < least:
             raise ConfigError(
-                f"yamnet expects a feature of (batch, 1, {N_MELS}, at least {PATCH_FRAMES}), not "
-                f"{tuple(feature.shape)}: use the feature 'yamnet-logmel' with windows of at least 0.975 s."
+                f"yamnet expects a feature of (batch, 1, {N_MELS}, at least {least}), not {tuple(feature.shape)}: use "
+                "the feature 'yamnet-logmel' with windows of at least 0.975 s, or 'yamnet-mel'."
             )
-        patches = frame(feature[:, 0], frame_length=PATCH_FRAMES, hop_length=PATCH_HOP_FRAMES)
+        length, hop = (PATCH_FRAMES, PATCH_HOP_FRAMES) if self.patches else (feature.shape[3], 1)
+        patches = frame(feature[:, 0], frame_length=length, hop_length=hop)
         # From (batch, bins, patches, frames) to TensorFlow's layout, in which the first axis of a patch is time.
-        maps = patches.permute(0, 2, 3, 1).reshape(-1, 1, PATCH_FRAMES, N_MELS)
+        maps = patches.permute(0, 2, 3, 1).reshape(-1, 1, length, N_MELS)
         for stage in self.stages():
             maps = stage(maps)
-        return maps.mean(dim=(-2, -1)).reshape(-1, patches.shape[2], self.out_features)
+        vectors = maps.mean(dim=(-2, -1))
+        if self.pooling == "mean-std":
+            deviations = (maps.var(dim=(-2, -1), correction=0) + _LEAST_VARIANCE).sqrt()
+            vectors = torch.cat([vectors, deviations], dim=1)
+        return vectors.reshape(-1, patches.shape[2], self.out_features)
 
     def upsample_maps(self, maps: Tensor, *, size: tuple[int, int]) -> Tensor:
         """Upsamples the transposed maps to the positions of the patches, and averages them where patches overlap.
@@ -125,12 +171,13 @@ class YAMNet(Backbone):
             - Input: ``(patches, 1, rows, columns)``, with time as rows
             - Output: ``(64, frames)``; 0 at frames that belong to no patch
         """
-        upsampled = nn.functional.interpolate(
-            maps, (PATCH_FRAMES, N_MELS), mode="bilinear", align_corners=False
-        ).transpose(-2, -1)
+        length = PATCH_FRAMES if self.patches else size[1]
+        upsampled = nn.functional.interpolate(maps, (length, N_MELS), mode="bilinear", align_corners=False).transpose(
+            -2, -1
+        )
         total, count = maps.new_zeros(size), maps.new_zeros(size)
         for number, patch in enumerate(upsampled[:, 0]):
-            frames = slice(number * PATCH_HOP_FRAMES, number * PATCH_HOP_FRAMES + PATCH_FRAMES)
+            frames = slice(number * PATCH_HOP_FRAMES, number * PATCH_HOP_FRAMES + length)
             total[:, frames] += patch
             count[:, frames] += 1
         return total / count.clamp(min=1)
@@ -156,7 +203,7 @@ class AudioSetScores(nn.Module):
 
     def __init__(self, *, weights: str | None = "audioset") -> None:
         super().__init__()
-        self.dense = nn.Linear(_GROUPS[-1][0], _CLASSES)
+        self.dense = nn.Linear(_LAYERS[-1].channels, _CLASSES)
         if weights is not None:
             load_weights({"logits": self.dense}, weights)
 
@@ -166,12 +213,12 @@ class AudioSetScores(nn.Module):
 
 
 def _convolution(in_channels: int, channels: int, *, stride: int, groups: int = 1) -> list[nn.Module]:
-    # TensorFlow's "SAME" padding: one zero on each side for stride 1; for stride 2 and an even size, one zero at the
-    # end. All sizes are even for patches of 96 x 64.
-    before = 1 if stride == 1 else 0
+    # TensorFlow's "SAME" padding: one zero on each side for stride 1; for stride 2, one zero at the end of an even
+    # size, which all sizes are in patches of 96 x 64. Only the latter needs a layer of its own.
+    padding, pad = (1, nn.Identity()) if stride == 1 else (0, nn.ZeroPad2d((0, 1, 0, 1)))
     return [
-        nn.ZeroPad2d((before, 1, before, 1)),
-        nn.Conv2d(in_channels, channels, kernel_size=3, stride=stride, groups=groups),
+        pad,
+        nn.Conv2d(in_channels, channels, kernel_size=3, stride=stride, padding=padding, groups=groups),
         nn.ReLU(inplace=True),
     ]
 

@@ -14,3 +14,4 @@ from .spectral import Mfcc as Mfcc
 from .stats import Stats as Stats
 from .timbre import SpectralContrast as SpectralContrast
 from .yamnet import YAMNetLogMel as YAMNetLogMel
+from .yamnet import YAMNetMel as YAMNetMel

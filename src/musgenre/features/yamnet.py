@@ -1,4 +1,4 @@
-"""Log-mel spectrogram of YAMNet, which was trained on AudioSet."""
+"""Log-mel spectrograms of YAMNet, which was trained on AudioSet."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from torch import Tensor
 
 from musgenre import functional
 from musgenre.core.errors import ParameterError
-from musgenre.features.base import FeatureExtractor, centres_hz
-from musgenre.transforms.spectral import Constant
+from musgenre.features.base import FLOOR_DB, FeatureExtractor, centres_hz
+from musgenre.features.spectral import MelFeature
+from musgenre.transforms.spectral import Constant, MelSpectrogram
 
 _SAMPLE_RATE = 16_000
 _FRAME_LENGTH = 400  # 25 ms
@@ -17,6 +18,7 @@ _N_FFT = 512
 _N_MELS = 64
 _F_MIN_HZ, _F_MAX_HZ = 125.0, 7500.0
 _OFFSET = 0.001
+_PEAK_DB = 38.0
 
 
 class YAMNetLogMel(FeatureExtractor):
@@ -42,7 +44,7 @@ class YAMNetLogMel(FeatureExtractor):
         (torch.Size([2, 1, 64, 96]), (1, 64, 298))
 
     See Also:
-        :class:`~musgenre.features.LogMel`
+        :class:`YAMNetMel`, :class:`~musgenre.features.LogMel`
     """
 
     def __init__(self, *, sample_rate: int) -> None:
@@ -68,13 +70,87 @@ class YAMNetLogMel(FeatureExtractor):
         return centres_hz(self.filterbank.value, sample_rate=self.sample_rate)
 
 
-def _mel_filterbank() -> Tensor:
+class YAMNetMel(MelFeature):
+    """YAMNet's log-mel bands, computed from a mel spectrogram of any sample rate and hop.
+
+    It initialises a network with YAMNet's weights for spectrograms whose audio is not available, or for fewer frames
+    per second than YAMNet's own 100. The network has to be fine-tuned, because the bands are approximate and the time
+    scale is another one. The window's maximum is set to a constant level (38 dB, the median of music at full scale), so
+    that the level of a recording has no effect, and values 80 dB or more below it are clipped.
+
+    The power of each band of the mel spectrogram is distributed evenly over the band. Its square root, an amplitude, is
+    summed by the 64 triangles of :class:`YAMNetLogMel`, and converted by ``log(mel + 0.001)``.
+
+    Args:
+        sample_rate: Rate of the audio, in hertz.
+        n_fft: Length of the Fourier transform, in samples.
+        hop_length: Samples between the starts of successive frames.
+        n_mels: Number of bands of the mel spectrogram.
+
+    Shape:
+        ``(batch, samples)`` to ``(batch, 1, 64, frames)``, the lowest band first.
+
+    Raises:
+        ParameterError: A parameter is out of range.
+
+    Example:
+        >>> feature = YAMNetMel(sample_rate=22_050, hop_length=1708)
+        >>> feature(torch.zeros(2, 220_500)).shape, feature.out_shape(220_500)
+        (torch.Size([2, 1, 64, 130]), (1, 64, 130))
+
+    See Also:
+        :class:`YAMNetLogMel`, :class:`~musgenre.features.LogMel`
+    """
+
+    def __init__(self, *, sample_rate: int, n_fft: int = 2048, hop_length: int = 512, n_mels: int = 128) -> None:
+        super().__init__(MelSpectrogram(sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels))
+        self.bands = Constant(_bands_of_mel(self.mel.filterbank.value.double(), sample_rate=sample_rate, n_fft=n_fft))
+
+    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
+        return 1, _N_MELS, self.mel.frame_count(samples)
+
+    def from_mel(self, power: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
+        peak = power.amax(dim=(-2, -1), keepdim=True)
+        relative = torch.where(peak > 0, power / peak, 1).clamp(min=10 ** (-FLOOR_DB / 10))
+        amplitude = relative.sqrt() * 10 ** (_PEAK_DB / 20)
+        mel: Tensor = self.bands(amplitude) @ amplitude
+        return (mel + _OFFSET).log().unsqueeze(1)
+
+    def bins_hz(self) -> Tensor:
+        """Return the centre frequency of each of YAMNet's bands in hertz, ``(64,)``."""
+        return centres_hz(_mel_filterbank(), sample_rate=_SAMPLE_RATE)
+
+
+def _bands_of_mel(filterbank: Tensor, *, sample_rate: int, n_fft: int) -> Tensor:
+    """Return ``(64, n_mels)`` weights of the amplitudes of mel bands in YAMNet's bands.
+
+    Args:
+        filterbank: Weights of the Fourier bins in each mel band, ``(n_mels, n_fft // 2 + 1)``.
+        sample_rate: Rate of the audio, in hertz.
+        n_fft: Length of the Fourier transform, in samples.
+    """
+    triangles = _mel_filterbank(torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64))
+    totals = filterbank.sum(dim=0)
+    shares = filterbank / torch.where(totals > 0, totals, 1)  # of each mel band in a Fourier bin
+    widths = filterbank.sum(dim=1)
+    # A sum over bins of this spectrogram has n_fft / 512 times as many terms as one of YAMNet's, whose windows are 400
+    # samples long: amplitudes of noise, like most of music, grow with the root of the length.
+    scale = _N_FFT / n_fft * (_FRAME_LENGTH / n_fft) ** 0.5
+    bands: Tensor = scale * triangles @ shares.T / torch.where(widths > 0, widths, 1).sqrt()
+    return bands
+
+
+def _mel_filterbank(hertz: Tensor | None = None) -> Tensor:
     """Return the ``(64, 257)`` weights of ``tf.signal.linear_to_mel_weight_matrix``.
 
     The mel scale is HTK's. The triangles are linear in mel, while librosa's are linear in hertz, and each has a peak of
     1. The weight of the lowest bin, 0 Hz, is zero.
+
+    Args:
+        hertz: Frequencies other than those of YAMNet's Fourier bins.
     """
-    hertz = torch.linspace(0, _SAMPLE_RATE / 2, _N_FFT // 2 + 1, dtype=torch.float64)
+    if hertz is None:
+        hertz = torch.linspace(0, _SAMPLE_RATE / 2, _N_FFT // 2 + 1, dtype=torch.float64)
     limits = torch.tensor([_F_MIN_HZ, _F_MAX_HZ], dtype=torch.float64)
     low, high = _hz_to_mel(limits).tolist()
     edges = torch.linspace(low, high, _N_MELS + 2, dtype=torch.float64)[:, None]
