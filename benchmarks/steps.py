@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import musgenre
 from musgenre.audio import load
 from musgenre.audio.windows import open_audio
-from musgenre.functional import mel_groups, to_decibel
+from musgenre.functional import mel_groups
 from musgenre.models.inference import fused
 from musgenre.models.onnx import onnx_classifier
 
@@ -123,7 +123,8 @@ def _audio() -> Steps:
 
 
 def _spectrogram(classifier: musgenre.GenreClassifier) -> Steps:
-    feature, waveform = classifier.network.feature, torch.randn(1, SECONDS * classifier.config.audio.sample_rate)
+    feature: Any = classifier.network.feature
+    waveform = torch.randn(1, SECONDS * classifier.config.audio.sample_rate)
     mel: Any = feature.mel
     count, window, bank = 300_000 // mel.n_fft, mel.window(waveform), mel.filterbank(waveform)
     times = mel.frame_count(waveform.shape[-1]) / count
@@ -146,7 +147,7 @@ def _spectrogram(classifier: musgenre.GenreClassifier) -> Steps:
         "mel bands": lambda: [torch.mm(weight, part, out=out) for weight, part, out in products],
     }
     found = {name: times * _least(step, runs=100) for name, step in steps.items()}
-    found["decibels"] = _least(lambda: to_decibel(bands, reference="max"))
+    found["logarithm and scaling"] = _least(lambda: feature.from_mel(bands.clone()))
     return found | {"whole feature": _least(lambda: feature(waveform))}
 
 

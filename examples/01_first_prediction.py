@@ -44,7 +44,7 @@ print(prediction.label, round(sum(prediction.probabilities.values()), 6))
 # Genre over time
 # ---------------
 #
-# The model classifies windows of three seconds. The prediction of a file is the mean over its windows, which
+# The model classifies windows of 7.55 seconds. The prediction of a file is the mean over its windows, which
 # ``prediction.windows`` holds, one row per window. The last window is aligned with the end of the file, so it may
 # overlap the previous one.
 

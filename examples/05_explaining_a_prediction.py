@@ -111,8 +111,8 @@ for name, mean in zip(names, np.mean(rows, axis=0), strict=True):
 
 # %%
 # Occluding the bins with the highest integrated gradients removes most of the probability, occluding as many by
-# Grad-CAM little more than a random choice. For this network, Grad-CAM gives a first overview only, and integrated
-# gradients are more faithful.
+# Grad-CAM less than a random choice. For this network, whose output depends on statistics of several layers, Grad-CAM
+# gives a first overview at best, and integrated gradients are more faithful.
 #
 # A map of embeddings
 # -------------------

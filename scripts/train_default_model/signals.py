@@ -42,7 +42,7 @@ _FORMANTS = (((250, 900), 80), ((900, 2500), 120), ((2200, 3500), 200))
 
 
 def not_music(samples: int, *, rate: int, draws: np.random.Generator) -> Floats:
-    """Return silence, noise, tones, a sweep, clicks or a square wave, with added noise in 40 % of cases."""
+    """Return a random signal: silence, noise, tones, speech-like noise, clicks; 40 % of them with added noise."""
     times = np.arange(samples) / rate
 
     def tone(low: float, high: float) -> Array:
@@ -62,12 +62,17 @@ def not_music(samples: int, *, rate: int, draws: np.random.Generator) -> Floats:
         wave[draws.integers(0, samples, draws.integers(1, 40))] = 1.0
         return wave
 
+    def modulated_noise() -> Array:
+        wave: Array = noise(samples, rate=rate, slope=draws.uniform(0, 2), draws=draws)
+        return wave * np.clip(np.sin(2 * np.pi * draws.uniform(1, 12) * times), 0, 1) ** draws.uniform(0.2, 2)
+
     kinds: tuple[Callable[[], Array], ...] = (
         silence,
         lambda: noise(samples, rate=rate, slope=draws.uniform(0, 2), draws=draws),
         lambda: tone(30, 10_000),
         lambda: np.sum([tone(50, 6_000) for _ in range(draws.integers(2, 6))], axis=0),
-        lambda: speech_like(samples, rate=rate, draws=draws),
+        *(lambda: speech_like(samples, rate=rate, draws=draws),) * 4,
+        modulated_noise,
         sweep,
         clicks,
         lambda: np.sign(tone(40, 2_000)),

@@ -216,10 +216,48 @@ class TestLayersAndPooling:
         for name, tensor in backbone.state_dict().items():
             assert (tensor == complete[name]).all(), name
 
-    @pytest.mark.parametrize("options", [{"layers": 0}, {"layers": 15}, {"layers": 9.0}, {"pooling": "max"}])
+    @pytest.mark.parametrize("pooling", ["mean", "mean-std"])
+    def test_several_layers_are_concatenated(self, pooling):
+        several, feature = YAMNet(weights=None, layers=[7, 5, 9], pooling=pooling), torch.randn(2, 1, 64, 96)
+        parts = []
+        for layers in (5, 7, 9):
+            single = YAMNet(weights=None, layers=layers, pooling=pooling)
+            single.load_state_dict({name: several.state_dict()[name] for name in single.state_dict()})
+            parts.append(single(feature))
+        assert several(feature).shape == (2, several.out_features)
+        torch.testing.assert_close(several(feature), torch.cat(parts, dim=1))
+
+    @pytest.mark.parametrize("patches", [True, False])
+    def test_time_scales_are_the_network_on_interpolated_frames(self, patches):
+        options = {"patches": patches, "layers": (3, 5), "weights": None}
+        scaled, feature = YAMNet(time_scales=(1, 3), **options), torch.randn(2, 1, 64, 96)
+        simple = YAMNet(**{**options, "patches": False})
+        simple.load_state_dict(scaled.state_dict())
+        # Linear interpolation in NumPy: frame n of the result is at (n + 0.5) / 3 - 0.5 of the original.
+        times = (np.arange(3 * 96) + 0.5) / 3 - 0.5
+        longer = np.stack(
+            [[np.interp(times, np.arange(96), row) for row in window] for window in feature[:, 0].numpy()]
+        )
+        expected = torch.cat([simple(feature), simple(torch.from_numpy(longer[:, None]).float())], dim=1)
+        assert scaled.out_features == 2 * (128 + 256)
+        torch.testing.assert_close(scaled(feature), expected, rtol=1e-3, atol=1e-4)
+
+    def test_options_from_json(self):
+        backbone = BACKBONES.build("yamnet", {"layers": [1, 2], "time_scales": [1, 2], "weights": None})
+        assert backbone(torch.randn(1, 1, 64, 96)).shape == (1, 2 * (32 + 64))
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"pooling": "max"}, *({"layers": layers} for layers in (0, 15, 9.0, "9", [], [9, 9], [True]))],
+    )
     def test_invalid_options(self, options):
         with pytest.raises(ConfigError, match="layers from 1 to 14 and pooling 'mean' or 'mean-std'"):
             YAMNet(weights=None, **options)
+
+    @pytest.mark.parametrize("scales", [(), (0,), (9,), (1, 1), (1.5,), 2, "12"])
+    def test_invalid_time_scales(self, scales):
+        with pytest.raises(ConfigError, match="one or more different time_scales from 1 to 8"):
+            YAMNet(weights=None, time_scales=scales)
 
 
 class TestPatches:

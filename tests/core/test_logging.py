@@ -32,7 +32,7 @@ def test_loading_a_model_is_logged(caplog):
     with caplog.at_level(logging.DEBUG, logger="musgenre"):
         GenreClassifier.from_pretrained()
     records = [record for record in caplog.records if record.name.startswith("musgenre.")]
-    assert any("vgg16-slim-gtzan" in record.getMessage() for record in records)
+    assert any("yamnet-mel-gtzan" in record.getMessage() for record in records)
     assert all(record.levelno <= logging.INFO for record in records)
 
 

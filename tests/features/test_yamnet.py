@@ -7,7 +7,8 @@ import torch
 
 from musgenre.core.errors import ParameterError
 from musgenre.features.base import FEATURES
-from musgenre.features.yamnet import YAMNetLogMel, YAMNetMel
+from musgenre.features.spectral import YAMNetMel
+from musgenre.features.yamnet import YAMNetLogMel
 
 FEATURE = YAMNetLogMel(sample_rate=16_000)
 

@@ -46,8 +46,8 @@ def test_audio_without_music_has_no_confident_prediction(classifier, name):
 
 
 def test_default_model(classifier):
-    assert classifier.config.name == serialization.DEFAULT_MODEL == "vgg16-slim-gtzan-v2"
-    named = musgenre.GenreClassifier.from_pretrained("vgg16-slim-gtzan-v2")
+    assert classifier.config.name == serialization.DEFAULT_MODEL == "yamnet-mel-gtzan-v1"
+    named = musgenre.GenreClassifier.from_pretrained("yamnet-mel-gtzan-v1")
     for name, tensor in classifier.network.state_dict().items():
         assert (named.network.state_dict()[name] == tensor).all(), name
 

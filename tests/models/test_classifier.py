@@ -159,7 +159,7 @@ class TestBundled:
     def test_labels_are_gtzans_genres(self, bundled):
         genres = ["blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"]
         assert list(bundled.labels) == genres
-        assert bundled.config.backbone.name == "vgg16-slim"
+        assert bundled.config.backbone.name == "yamnet"
 
     def test_file_size(self):
         from musgenre.models.serialization import BUNDLED, DEFAULT_MODEL
@@ -167,7 +167,7 @@ class TestBundled:
         assert sum(file.stat().st_size for file in BUNDLED[DEFAULT_MODEL].iterdir()) < 6_000_000
 
     def test_load_by_name(self, bundled, song):
-        named = musgenre.GenreClassifier.from_pretrained("vgg16-slim-gtzan-v2")
+        named = musgenre.GenreClassifier.from_pretrained("yamnet-mel-gtzan-v1")
         assert named.config == bundled.config
         assert named.predict((song, RATE)).probabilities == bundled.predict((song, RATE)).probabilities
 

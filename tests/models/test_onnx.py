@@ -61,6 +61,14 @@ def test_windows_of_a_track_equal_the_classifier(classifier, session):
     np.testing.assert_allclose(found, classifier.predict((song, RATE)).windows.probabilities, atol=1e-4)
 
 
+def test_default_model():
+    pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
+    song = (np.random.default_rng(0).normal(scale=0.1, size=22_050 * 20), 22_050)
+    default, fast = (musgenre.GenreClassifier.from_pretrained(device="cpu") for _ in range(2))
+    fast.runtime = "onnx"
+    np.testing.assert_allclose(fast.predict_proba([song]), default.predict_proba([song]), atol=1e-3)
+
+
 @pytest.mark.slow
 def test_unwritable_path(classifier, tmp_path):
     pytest.importorskip("onnxscript", reason="needs the extra 'onnx'")

@@ -8,6 +8,7 @@ garden, ``research/audioset/yamnet`` (Plakal and Ellis; code and weights under t
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
@@ -29,6 +30,7 @@ STRIDE = 32
 Pooling: TypeAlias = Literal["mean", "mean-std"]
 
 _CLASSES = 521
+_MAX_TIME_SCALE = 8
 _LEAST_VARIANCE = 1e-8  # the gradient of the root of 0 is infinite
 
 
@@ -66,9 +68,14 @@ class YAMNet(Backbone):
     Args:
         in_channels: Must be 1.
         patches: Whether to divide windows into patches, as in YAMNet. Without, a window needs 32 frames only.
-        layers: Number of layers, from 1 to 14.
-        pooling: ``"mean"`` of the last layer's output over the frames and bands of a patch, or ``"mean-std"``, the mean
-            and the standard deviation, which doubles the length of the vector.
+        layers: Number of layers, from 1 to 14. If several numbers are given, the outputs of all these layers are pooled
+            and concatenated.
+        pooling: ``"mean"`` of a layer's output over the frames and bands of a patch, or ``"mean-std"``, the mean and
+            the standard deviation, which doubles the length of the vector.
+        time_scales: Factors of the number of frames. For each of them, the feature is interpolated along the time axis
+            and the same layers are applied; the vectors are concatenated. ``(1, 2)`` lets the network, which was
+            trained on 100 frames per second, analyse fewer frames per second at two time scales. Grad-CAM uses the
+            maps of the last scale.
         weights: ``"audioset"`` for the official ``yamnet.h5`` (15 MB, downloaded once to the user's cache), the path
             of that file or of a TFLite version of YAMNet (quantised or not), or ``None`` for random weights. Reading
             either file requires the extra ``musgenre[yamnet]``.
@@ -76,7 +83,8 @@ class YAMNet(Backbone):
     Shape:
         - Input: ``(batch, 1, 64, frames)``, the feature ``yamnet-logmel`` or ``yamnet-mel`` with at least 96 frames (32
           without patches)
-        - Output: ``(batch, 1024)``; the channels of the last of the ``layers``, or twice as many
+        - Output: ``(batch, 1024)``; in general, the sum of the channels of the ``layers``, twice that for
+          ``"mean-std"``, times the number of ``time_scales``
 
     Raises:
         ConfigError: ``in_channels`` is not 1, another option is not valid, or the feature has the wrong shape.
@@ -85,8 +93,8 @@ class YAMNet(Backbone):
     Example:
         >>> YAMNet(weights=None)(torch.zeros(2, 1, 64, 298)).shape
         torch.Size([2, 1024])
-        >>> YAMNet(patches=False, layers=9, pooling="mean-std", weights=None).out_features
-        1024
+        >>> YAMNet(patches=False, layers=(7, 9), pooling="mean-std", time_scales=(1, 2), weights=None).out_features
+        4096
     """
 
     default_feature: ClassVar[str] = "yamnet-logmel"
@@ -97,28 +105,37 @@ class YAMNet(Backbone):
         *,
         in_channels: int = 1,
         patches: bool = True,
-        layers: int = len(_LAYERS),
+        layers: int | Sequence[int] = len(_LAYERS),
         pooling: Pooling = "mean",
+        time_scales: Sequence[int] = (1,),
         weights: str | None = "audioset",
     ) -> None:
         super().__init__()
         if in_channels != 1:
             raise ConfigError(f"yamnet expects 1 channel, got {in_channels}: use the feature 'yamnet-logmel'.")
-        if type(layers) is not int or not 1 <= layers <= len(_LAYERS) or pooling not in get_args(Pooling):
+        pooled = (layers,) if isinstance(layers, int) else layers
+        if not _are_distinct(pooled, most=len(_LAYERS)) or pooling not in get_args(Pooling):
             raise ConfigError(
                 f"yamnet needs layers from 1 to {len(_LAYERS)} and pooling 'mean' or 'mean-std', got {layers!r} and "
                 f"{pooling!r}."
             )
+        if not _are_distinct(time_scales, most=_MAX_TIME_SCALE):
+            raise ConfigError(
+                f"yamnet needs one or more different time_scales from 1 to {_MAX_TIME_SCALE}, got {time_scales!r}."
+            )
         self.patches = patches
+        self.layers = tuple(sorted(pooled))
         self.pooling = pooling
+        self.time_scales = tuple(time_scales)
         self.expects = InputSpec(channels=1, min_size=(N_MELS, PATCH_FRAMES if patches else STRIDE))
         self.stem = nn.Sequential(*_convolution(1, _LAYERS[0].channels, stride=2))
         groups: dict[int, list[nn.Module]] = {}  # by width
-        for before, layer in itertools.pairwise(_LAYERS[:layers]):
+        for before, layer in itertools.pairwise(_LAYERS[: self.layers[-1]]):
             block = _separable(before.channels, layer.channels, stride=layer.stride)
             groups.setdefault(layer.channels, []).append(block)
         self.groups = nn.ModuleList(nn.Sequential(*blocks) for blocks in groups.values())
-        self.out_features = _LAYERS[layers - 1].channels * (2 if pooling == "mean-std" else 1)
+        channels = sum(_LAYERS[number - 1].channels for number in self.layers)
+        self.out_features = channels * (2 if pooling == "mean-std" else 1) * len(self.time_scales)
         self.pretrained = weights is not None
         convolutions = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
         if weights is not None:
@@ -156,13 +173,21 @@ class YAMNet(Backbone):
         patches = frame(feature[:, 0], frame_length=length, hop_length=hop)
         # From (batch, bins, patches, frames) to TensorFlow's layout, in which the first axis of a patch is time.
         maps = patches.permute(0, 2, 3, 1).reshape(-1, 1, length, N_MELS)
-        for stage in self.stages():
-            maps = stage(maps)
-        vectors = maps.mean(dim=(-2, -1))
-        if self.pooling == "mean-std":
-            deviations = (maps.var(dim=(-2, -1), correction=0) + _LEAST_VARIANCE).sqrt()
-            vectors = torch.cat([vectors, deviations], dim=1)
-        return vectors.reshape(-1, patches.shape[2], self.out_features)
+        vectors = [vector for scale in self.time_scales for vector in self._pooled_outputs(_stretch(maps, scale))]
+        return torch.cat(vectors, dim=1).reshape(-1, patches.shape[2], self.out_features)
+
+    def _pooled_outputs(self, maps: Tensor) -> Iterator[Tensor]:
+        """Yield mean, and standard deviation if configured, of the output of each of the configured layers."""
+        blocks = itertools.chain([self.stem], *self.groups)
+        for number, block in enumerate(blocks, start=1):
+            maps = block(maps)
+            if number in self.layers:
+                mean = maps.mean(dim=(-2, -1), keepdim=True)
+                yield mean.flatten(1)
+                if self.pooling == "mean-std":
+                    # On a CPU, Tensor.var takes twenty times as long.
+                    variance = (maps - mean).square().mean(dim=(-2, -1))
+                    yield (variance + _LEAST_VARIANCE).sqrt()
 
     def upsample_maps(self, maps: Tensor, *, size: tuple[int, int]) -> Tensor:
         """Upsamples the transposed maps to the positions of the patches, and averages them where patches overlap.
@@ -210,6 +235,23 @@ class AudioSetScores(nn.Module):
     def forward(self, embedding: Tensor) -> Tensor:
         """Maps embeddings to scores."""
         return torch.sigmoid(self.dense(embedding))
+
+
+def _are_distinct(numbers: object, *, most: int) -> bool:
+    """Return whether a value is a non-empty list or tuple of different integers from 1 to ``most``."""
+    return (
+        isinstance(numbers, (list, tuple))
+        and len(numbers) > 0
+        and all(type(number) is int and 1 <= number <= most for number in numbers)
+        and len(set(numbers)) == len(numbers)
+    )
+
+
+def _stretch(maps: Tensor, factor: int) -> Tensor:
+    """Interpolate ``(batch, 1, frames, bins)`` linearly to ``factor`` times as many frames."""
+    if factor == 1:
+        return maps
+    return nn.functional.interpolate(maps, scale_factor=(factor, 1), mode="bilinear", align_corners=False)
 
 
 def _convolution(in_channels: int, channels: int, *, stride: int, groups: int = 1) -> list[nn.Module]:

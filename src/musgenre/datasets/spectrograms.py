@@ -194,7 +194,8 @@ class StoredSpectrogram:
         if mel is None:
             raise DatasetError(
                 "The feature of the network is not computed from a mel spectrogram and cannot use stored spectrograms "
-                f"({self.settings.describe(self.spacing)}): use 'logmel' or 'logmel-image', or a dataset with audio."
+                f"({self.settings.describe(self.spacing)}): use 'logmel', 'logmel-image' or 'yamnet-mel', or a dataset "
+                "with audio."
             )
         settings = MelSettings.of(mel)
         # Not a ratio: a spectrogram with more columns than frames may have a spacing of 0.

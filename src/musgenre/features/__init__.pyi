@@ -11,7 +11,7 @@ from .spectral import LogMel as LogMel
 from .spectral import LogMelImage as LogMelImage
 from .spectral import MelFeature as MelFeature
 from .spectral import Mfcc as Mfcc
+from .spectral import YAMNetMel as YAMNetMel
 from .stats import Stats as Stats
 from .timbre import SpectralContrast as SpectralContrast
 from .yamnet import YAMNetLogMel as YAMNetLogMel
-from .yamnet import YAMNetMel as YAMNetMel

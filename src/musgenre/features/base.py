@@ -158,7 +158,7 @@ FEATURES = FeatureRegistry(
         "tempogram": "musgenre.features.rhythm:Tempogram",
         "tonnetz": "musgenre.features.harmonic:Tonnetz",
         "yamnet-logmel": "musgenre.features.yamnet:YAMNetLogMel",
-        "yamnet-mel": "musgenre.features.yamnet:YAMNetMel",
+        "yamnet-mel": "musgenre.features.spectral:YAMNetMel",
     },
 )
 """Registry of features, by name or by several names joined with ``+``. A factory takes ``sample_rate`` and its options

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms, log-mel images and mel-frequency cepstral coefficients."""
+"""Features of mel spectrograms: log-mel, images, YAMNet's bands and mel-frequency cepstral coefficients."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from musgenre import functional
 from musgenre.core.errors import ParameterError
+from musgenre.features import yamnet
 from musgenre.features.base import FLOOR_DB, FeatureExtractor, centres_hz
 from musgenre.transforms.shape import Channels, Colormap, Normalise, Resize
 from musgenre.transforms.spectral import MFCC, Constant, MelSpectrogram, ToDecibel
@@ -18,6 +19,8 @@ from musgenre.transforms.spectral import MFCC, Constant, MelSpectrogram, ToDecib
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Mean and standard deviation of the red, green and blue channels of ImageNet, which torchvision's weights expect."""
+
+_YAMNET_PEAK_DB = 38.0  # of a window
 
 
 class MelFeature(FeatureExtractor):
@@ -250,6 +253,60 @@ class LogMelImage(MelFeature):
             super().bins_hz()[None, None], self.size[0], mode="linear", align_corners=False
         )
         return rows[0, 0]
+
+
+class YAMNetMel(MelFeature):
+    """YAMNet's log-mel bands, computed from a mel spectrogram of any sample rate and hop.
+
+    It initialises a network with YAMNet's weights for spectrograms whose audio is not available, or for fewer frames
+    per second than YAMNet's own 100. The network has to be fine-tuned, because the bands are approximate and the time
+    scale is another one. The window's maximum is set to a constant level (38 dB, the median of music at full scale), so
+    that the level of a recording has no effect, and values 80 dB or more below it are clipped.
+
+    The power of each band of the mel spectrogram is distributed evenly over the band. Its square root, an amplitude, is
+    summed by the 64 triangles of :class:`~musgenre.features.yamnet.YAMNetLogMel` and converted by
+    ``log(mel + 0.001)``.
+
+    Args:
+        sample_rate: Rate of the audio, in hertz.
+        n_fft: Length of the Fourier transform, in samples.
+        hop_length: Samples between the starts of successive frames.
+        n_mels: Number of bands of the mel spectrogram.
+
+    Shape:
+        ``(batch, samples)`` to ``(batch, 1, 64, frames)``, the lowest band first.
+
+    Raises:
+        ParameterError: A parameter is out of range.
+
+    Example:
+        >>> feature = YAMNetMel(sample_rate=22_050, hop_length=1708)
+        >>> feature(torch.zeros(2, 220_500)).shape, feature.out_shape(220_500)
+        (torch.Size([2, 1, 64, 130]), (1, 64, 130))
+
+    See Also:
+        :class:`~musgenre.features.yamnet.YAMNetLogMel`, :class:`LogMel`
+    """
+
+    def __init__(self, *, sample_rate: int, n_fft: int = 2048, hop_length: int = 512, n_mels: int = 128) -> None:
+        super().__init__(MelSpectrogram(sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels))
+        self.bands = Constant(
+            yamnet.bands_of_mel(self.mel.filterbank.value.double(), sample_rate=sample_rate, n_fft=n_fft)
+        )
+
+    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
+        return 1, yamnet.N_MELS, self.mel.frame_count(samples)
+
+    def from_mel(self, power: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
+        peak = power.amax(dim=(-2, -1), keepdim=True)
+        relative = torch.where(peak > 0, power / peak, 1).clamp(min=10 ** (-FLOOR_DB / 10))
+        amplitude = relative.sqrt() * 10 ** (_YAMNET_PEAK_DB / 20)
+        mel: Tensor = self.bands(amplitude) @ amplitude
+        return (mel + yamnet.OFFSET).log().unsqueeze(1)
+
+    def bins_hz(self) -> Tensor:
+        """Return the centre frequency of each of YAMNet's bands in hertz, ``(64,)``."""
+        return centres_hz(yamnet.mel_filterbank(), sample_rate=yamnet.SAMPLE_RATE)
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:

@@ -7,18 +7,16 @@ from torch import Tensor
 
 from musgenre import functional
 from musgenre.core.errors import ParameterError
-from musgenre.features.base import FLOOR_DB, FeatureExtractor, centres_hz
-from musgenre.features.spectral import MelFeature
-from musgenre.transforms.spectral import Constant, MelSpectrogram
+from musgenre.features.base import FeatureExtractor, centres_hz
+from musgenre.transforms.spectral import Constant
 
-_SAMPLE_RATE = 16_000
+SAMPLE_RATE = 16_000
 _FRAME_LENGTH = 400  # 25 ms
 _HOP_LENGTH = 160  # 10 ms
 _N_FFT = 512
-_N_MELS = 64
+N_MELS = 64
 _F_MIN_HZ, _F_MAX_HZ = 125.0, 7500.0
-_OFFSET = 0.001
-_PEAK_DB = 38.0
+OFFSET = 0.001
 
 
 class YAMNetLogMel(FeatureExtractor):
@@ -44,84 +42,33 @@ class YAMNetLogMel(FeatureExtractor):
         (torch.Size([2, 1, 64, 96]), (1, 64, 298))
 
     See Also:
-        :class:`YAMNetMel`, :class:`~musgenre.features.LogMel`
+        :class:`~musgenre.features.YAMNetMel`, :class:`~musgenre.features.LogMel`
     """
 
     def __init__(self, *, sample_rate: int) -> None:
         super().__init__(sample_rate=sample_rate)
-        if sample_rate != _SAMPLE_RATE:
+        if sample_rate != SAMPLE_RATE:
             raise ParameterError(
                 f"yamnet-logmel requires sample_rate 16000, not {sample_rate!r}: set "
                 "audio=AudioSpec(sample_rate=16_000, ...) in the configuration, which resamples the audio."
             )
         self.window = Constant(torch.hann_window(_FRAME_LENGTH, dtype=torch.float64))
-        self.filterbank = Constant(_mel_filterbank())
+        self.filterbank = Constant(mel_filterbank())
 
     def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
-        return 1, _N_MELS, max(0, 1 + (samples - _FRAME_LENGTH) // _HOP_LENGTH)
+        return 1, N_MELS, max(0, 1 + (samples - _FRAME_LENGTH) // _HOP_LENGTH)
 
     def forward(self, waveform: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
         frames = functional.frame(waveform, frame_length=_FRAME_LENGTH, hop_length=_HOP_LENGTH)
         magnitude = torch.fft.rfft(frames * self.window(waveform), n=_N_FFT).abs().transpose(-2, -1)
         mel = functional.mel_spectrogram(magnitude, filterbank=self.filterbank(waveform))
-        return (mel + _OFFSET).log().unsqueeze(1)
+        return (mel + OFFSET).log().unsqueeze(1)
 
     def bins_hz(self) -> Tensor:  # noqa: D102 - documented in the base class
         return centres_hz(self.filterbank.value, sample_rate=self.sample_rate)
 
 
-class YAMNetMel(MelFeature):
-    """YAMNet's log-mel bands, computed from a mel spectrogram of any sample rate and hop.
-
-    It initialises a network with YAMNet's weights for spectrograms whose audio is not available, or for fewer frames
-    per second than YAMNet's own 100. The network has to be fine-tuned, because the bands are approximate and the time
-    scale is another one. The window's maximum is set to a constant level (38 dB, the median of music at full scale), so
-    that the level of a recording has no effect, and values 80 dB or more below it are clipped.
-
-    The power of each band of the mel spectrogram is distributed evenly over the band. Its square root, an amplitude, is
-    summed by the 64 triangles of :class:`YAMNetLogMel`, and converted by ``log(mel + 0.001)``.
-
-    Args:
-        sample_rate: Rate of the audio, in hertz.
-        n_fft: Length of the Fourier transform, in samples.
-        hop_length: Samples between the starts of successive frames.
-        n_mels: Number of bands of the mel spectrogram.
-
-    Shape:
-        ``(batch, samples)`` to ``(batch, 1, 64, frames)``, the lowest band first.
-
-    Raises:
-        ParameterError: A parameter is out of range.
-
-    Example:
-        >>> feature = YAMNetMel(sample_rate=22_050, hop_length=1708)
-        >>> feature(torch.zeros(2, 220_500)).shape, feature.out_shape(220_500)
-        (torch.Size([2, 1, 64, 130]), (1, 64, 130))
-
-    See Also:
-        :class:`YAMNetLogMel`, :class:`~musgenre.features.LogMel`
-    """
-
-    def __init__(self, *, sample_rate: int, n_fft: int = 2048, hop_length: int = 512, n_mels: int = 128) -> None:
-        super().__init__(MelSpectrogram(sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels))
-        self.bands = Constant(_bands_of_mel(self.mel.filterbank.value.double(), sample_rate=sample_rate, n_fft=n_fft))
-
-    def out_shape(self, samples: int) -> tuple[int, int, int]:  # noqa: D102 - documented in the base class
-        return 1, _N_MELS, self.mel.frame_count(samples)
-
-    def from_mel(self, power: Tensor) -> Tensor:  # noqa: D102 - documented in the base class
-        peak = power.amax(dim=(-2, -1), keepdim=True)
-        relative = torch.where(peak > 0, power / peak, 1).clamp(min=10 ** (-FLOOR_DB / 10))
-        amplitude = relative.sqrt() * 10 ** (_PEAK_DB / 20)
-        mel: Tensor = self.bands(amplitude) @ amplitude
-        return (mel + _OFFSET).log().unsqueeze(1)
-
-    def bins_hz(self) -> Tensor:
-        """Return the centre frequency of each of YAMNet's bands in hertz, ``(64,)``."""
-        return centres_hz(_mel_filterbank(), sample_rate=_SAMPLE_RATE)
-
-
-def _bands_of_mel(filterbank: Tensor, *, sample_rate: int, n_fft: int) -> Tensor:
+def bands_of_mel(filterbank: Tensor, *, sample_rate: int, n_fft: int) -> Tensor:
     """Return ``(64, n_mels)`` weights of the amplitudes of mel bands in YAMNet's bands.
 
     Args:
@@ -129,7 +76,7 @@ def _bands_of_mel(filterbank: Tensor, *, sample_rate: int, n_fft: int) -> Tensor
         sample_rate: Rate of the audio, in hertz.
         n_fft: Length of the Fourier transform, in samples.
     """
-    triangles = _mel_filterbank(torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64))
+    triangles = mel_filterbank(torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64))
     totals = filterbank.sum(dim=0)
     shares = filterbank / torch.where(totals > 0, totals, 1)  # of each mel band in a Fourier bin
     widths = filterbank.sum(dim=1)
@@ -140,7 +87,7 @@ def _bands_of_mel(filterbank: Tensor, *, sample_rate: int, n_fft: int) -> Tensor
     return bands
 
 
-def _mel_filterbank(hertz: Tensor | None = None) -> Tensor:
+def mel_filterbank(hertz: Tensor | None = None) -> Tensor:
     """Return the ``(64, 257)`` weights of ``tf.signal.linear_to_mel_weight_matrix``.
 
     The mel scale is HTK's. The triangles are linear in mel, while librosa's are linear in hertz, and each has a peak of
@@ -150,10 +97,10 @@ def _mel_filterbank(hertz: Tensor | None = None) -> Tensor:
         hertz: Frequencies other than those of YAMNet's Fourier bins.
     """
     if hertz is None:
-        hertz = torch.linspace(0, _SAMPLE_RATE / 2, _N_FFT // 2 + 1, dtype=torch.float64)
+        hertz = torch.linspace(0, SAMPLE_RATE / 2, _N_FFT // 2 + 1, dtype=torch.float64)
     limits = torch.tensor([_F_MIN_HZ, _F_MAX_HZ], dtype=torch.float64)
     low, high = _hz_to_mel(limits).tolist()
-    edges = torch.linspace(low, high, _N_MELS + 2, dtype=torch.float64)[:, None]
+    edges = torch.linspace(low, high, N_MELS + 2, dtype=torch.float64)[:, None]
     rising = (_hz_to_mel(hertz) - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - _hz_to_mel(hertz)) / (edges[2:] - edges[1:-1])
     return rising.minimum(falling).clamp(min=0)

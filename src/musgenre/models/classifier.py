@@ -59,7 +59,7 @@ class GenreClassifier:
     Example:
         >>> import numpy as np
         >>> classifier = GenreClassifier.from_pretrained()
-        >>> noise = np.random.default_rng(0).normal(size=22_050 * 5)
+        >>> noise = np.random.default_rng(0).normal(size=22_050 * 15)
         >>> prediction = classifier.predict((noise, 22_050))
         >>> prediction.label in classifier.labels, prediction.windows.probabilities.shape
         (True, (2, 10))
@@ -149,8 +149,8 @@ class GenreClassifier:
         Args:
             source: One recording (a path, a binary file object, ``(waveform, rate)`` or a
                 :class:`~musgenre.datasets.spectrograms.StoredSpectrogram`), or an iterable of them.
-            batch_size: Windows in a batch, at least 1; by default 64 on a GPU, and on a CPU 10, or 5 if several threads
-                share a recording.
+            batch_size: Windows in a batch, at least 1; by default 64 on a GPU, and on a CPU 30 s of audio, or 15 s if
+                several threads share a recording.
             on_error: ``"raise"`` raises the first error; ``"return"`` returns the error as that recording's result.
 
         Returns:

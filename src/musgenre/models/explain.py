@@ -195,8 +195,9 @@ class Explainer:
         return self.network.backbone.upsample_maps(maps, size=size)
 
     def _integrated_gradients(self, feature: Tensor, baseline: Tensor, *, target: int) -> Tensor:
+        size = batch_size_for(feature.device, window_seconds=self.config.audio.window_seconds)
         attributions: Tensor = self._captum.IntegratedGradients(self.network.classify).attribute(
-            feature, baseline, target=target, n_steps=_STEPS, internal_batch_size=batch_size_for(feature.device)
+            feature, baseline, target=target, n_steps=_STEPS, internal_batch_size=size
         )
         return attributions[0].sum(dim=0)
 

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
-DEFAULT_MODEL = "vgg16-slim-gtzan-v2"
+DEFAULT_MODEL = "yamnet-mel-gtzan-v1"
 _ASSETS = Path(__file__).parents[1] / "assets"
 BUNDLED = {
     DEFAULT_MODEL: _ASSETS,

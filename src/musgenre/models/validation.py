@@ -30,7 +30,7 @@ MAX_HEADER_BYTES = 2**22
 """Maximum size of the header of ``model.safetensors``, which takes about a hundred bytes per tensor."""
 
 MAX_FEATURE_VALUES = 2**24
-"""Maximum number of feature values per window; the default model has 16,640."""
+"""Maximum number of feature values per window; the default model has 6,272."""
 
 SPARE_BYTES = 2**29
 """Memory that building may take beside the weights: FFT windows, and output layers that are removed, as VGG-16's."""

@@ -41,7 +41,7 @@ def predict_batch(
         classifier: The classifier; ``None`` loads the bundled classifier at each call.
         embedding: Whether to return the mean of the backbone's outputs.
         windows: Whether to return the probabilities of each window.
-        batch_size: Windows in a batch, of any recordings; by default 10 on a CPU, 64 on a GPU.
+        batch_size: Windows in a batch, of any recordings; by default 30 s of audio on a CPU, 64 windows on a GPU.
         filesystem: PyArrow's file system for paths that are not URIs; ``None`` is the local disk.
 
     Returns:
@@ -59,7 +59,7 @@ def predict_batch(
     model = classifier or GenreClassifier.from_pretrained()
     tracks = _tracks(batch)
     function = model.function(embedding=embedding)
-    size = batch_size or batch_size_for(model.device, is_shared=False)
+    size = batch_size or batch_size_for(model.device, window_seconds=model.config.audio.window_seconds, is_shared=False)
     with contextlib.closing(_windows(tracks, model, filesystem=filesystem)) as all_windows:
         for window_batch in batched(all_windows, size):
             started = time.perf_counter()

@@ -66,7 +66,7 @@ def predict_collection(
             source.
         embedding: Whether each row holds the song's embedding, the mean of the backbone's output over its windows.
         windows: Whether each row holds the probabilities of each window.
-        batch_size: Number of windows in a batch; by default 10 on a CPU and 64 on a GPU.
+        batch_size: Number of windows in a batch; by default 30 s of audio on a CPU, 64 on a GPU.
         workers: Maximum number of actors with the network; by default one per GPU, or one per CPU without GPUs.
         songs_per_block: Number of songs in a block, which one task decodes and one call of the network predicts.
         block_bytes: Maximum size of the decoded samples of a block. Songs beyond it are decoded block by block by the
@@ -252,7 +252,9 @@ def _start_ray(ray: Any) -> None:
 
 def _plan(output: Output, classifier: GenreClassifier, *, options: CollectionOptions) -> str:
     revision = output.schema.metadata[b"musgenre.revision"].decode()
-    windows = options.batch_size or f"{batch_size_for(classifier.device, is_shared=False)} (64 on a GPU)"
+    seconds = classifier.config.audio.window_seconds
+    default = batch_size_for(classifier.device, window_seconds=seconds, is_shared=False)
+    windows = options.batch_size or f"{default} (64 on a GPU)"
     workers = options.workers or "one actor per GPU, or per CPU without GPUs"
     return "\n".join(
         [

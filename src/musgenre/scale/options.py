@@ -15,7 +15,7 @@ class CollectionOptions:
     Attributes:
         embedding: Whether each row holds the song's embedding, the mean of the backbone's output over its windows.
         windows: Whether each row holds the probabilities of each window.
-        batch_size: Number of windows in a batch; by default 10 on a CPU and 64 on a GPU.
+        batch_size: Number of windows in a batch; by default 30 s of audio on a CPU, 64 on a GPU.
         workers: Maximum number of actors with the network; by default one per GPU, or one per CPU without GPUs.
         songs_per_block: Number of songs in a block, which one task decodes and one call of the network predicts.
         block_bytes: Maximum size of the decoded samples of a block. Songs beyond it are decoded block by block by the

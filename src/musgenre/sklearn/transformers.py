@@ -173,7 +173,7 @@ class EmbeddingTransformer(_SongTransformer):
         >>> import numpy as np
         >>> waveforms = np.random.default_rng(0).normal(size=(2, 66_150))
         >>> EmbeddingTransformer().fit_transform(waveforms).shape
-        (2, 512)
+        (2, 5120)
     """
 
     def __init__(
