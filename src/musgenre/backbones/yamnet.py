@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -254,13 +254,23 @@ def _stretch(maps: Tensor, factor: int) -> Tensor:
     return nn.functional.interpolate(maps, scale_factor=(factor, 1), mode="bilinear", align_corners=False)
 
 
+class _EndPaddedConv2d(nn.Conv2d):
+    """A convolution of 3 x 3 with stride 2 that pads with one row below and one column to the right."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        # With a row and a column of zeros before it, the kernel skips the padding above and on the left. To pad the maps
+        # would copy them, which takes longer than the convolution.
+        kernel = nn.functional.pad(self.weight, (1, 0, 1, 0))
+        return nn.functional.conv2d(maps, kernel, self.bias, stride=2, padding=1, groups=self.groups)
+
+
 def _convolution(in_channels: int, channels: int, *, stride: int, groups: int = 1) -> list[nn.Module]:
     # TensorFlow's "SAME" padding: one zero on each side for stride 1; for stride 2, one zero at the end of an even
-    # size, which all sizes are in patches of 96 x 64. Only the latter needs a layer of its own.
-    padding, pad = (1, nn.Identity()) if stride == 1 else (0, nn.ZeroPad2d((0, 1, 0, 1)))
+    # size, which all sizes are in patches of 96 x 64.
+    options: dict[str, Any] = {"kernel_size": 3, "stride": stride, "groups": groups}
     return [
-        pad,
-        nn.Conv2d(in_channels, channels, kernel_size=3, stride=stride, padding=padding, groups=groups),
+        nn.Identity(),  # keeps the names of the weights in saved models
+        (_EndPaddedConv2d if stride == 2 else nn.Conv2d)(in_channels, channels, padding=stride % 2, **options),
         nn.ReLU(inplace=True),
     ]
 
