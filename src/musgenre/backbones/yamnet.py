@@ -258,8 +258,8 @@ class _EndPaddedConv2d(nn.Conv2d):
     """A convolution of 3 x 3 with stride 2 that pads with one row below and one column to the right."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        # With a row and a column of zeros before it, the kernel skips the padding above and on the left. To pad the maps
-        # would copy them, which takes longer than the convolution.
+        # With a row and a column of zeros before it, the kernel skips the padding above and on the left. Padding the
+        # maps would copy them, which takes longer than the convolution.
         kernel = nn.functional.pad(self.weight, (1, 0, 1, 0))
         return nn.functional.conv2d(maps, kernel, self.bias, stride=2, padding=1, groups=self.groups)
 
