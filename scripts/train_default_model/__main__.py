@@ -51,7 +51,7 @@ def _backbone(**changes: list[int]) -> Component:
 BACKBONE = _backbone()
 SHORT = AudioSpec(sample_rate=RATE, window_seconds=3.0, hop_seconds=3.0)
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "the backbone is not trained (first draw)": {"settings": Settings(steps=0)},
+    "the backbone is not trained": {"settings": Settings(steps=0)},
     "the same, layer 9 only": {"settings": Settings(steps=0), "backbone": _backbone(layers=[9])},
     "the same, one time scale": {"settings": Settings(steps=0), "backbone": _backbone(time_scales=[1])},
     "the same, windows of 3 s": {"settings": Settings(steps=0), "audio": SHORT},
