@@ -45,8 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DatasetWarning)  # a part of GTZAN is sufficient
-        found = GTZAN(options.data, scheme="all")
-    data = found.select(track.id for track in found if track.fault is None)
+        data = GTZAN(options.data, scheme="all").without_faults()
     print(f"{len(data)} tracks, {len({track.group for track in data})} artists\n")
     print("| layers | values | mean | mean and standard deviation |\n| --: | --: | --: | --: |")
     for layers in range(1, LAYERS + 1):

@@ -56,8 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DatasetWarning)  # a part of GTZAN is sufficient
-        found = GTZAN(options.data, scheme="all")
-    data = found.select(track.id for track in found if track.fault is None)
+        data = GTZAN(options.data, scheme="all").without_faults()
     embeddings, statistics, track_of = features_of(data, weights=options.weights)
     print(f"{len(data)} tracks, {len({track.group for track in data})} artists, {len(track_of)} windows\n")
     print("| classifier | split | track accuracy | window accuracy |\n| :-- | :-- | --: | --: |")

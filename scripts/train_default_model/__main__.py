@@ -145,8 +145,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     torch.set_flush_denormal(True)
-    everything = GTZAN(options.data, scheme="all")
-    data = everything.select([track.id for track in everything if track.fault is None])
+    data = GTZAN(options.data, scheme="all").without_faults()
     work = Work(data, options.weights, options.work, AUDIO, BACKBONE, Settings())
     if options.only:
         for name in options.only:

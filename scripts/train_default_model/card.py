@@ -51,7 +51,7 @@ windows; a recording that is shorter than a window is repeated. Ten genres: {gen
 ## Training
 
 The initial weights are those of YAMNet (Plakal and Ellis, TensorFlow Model Garden; Apache License 2.0, a copy of
-which is in `LICENSE-YAMNET.txt`), which was trained on the 521 sound classes of AudioSet. All of them were changed
+which is in `LICENSE-YAMNET.txt`), which was trained on the 521 sound classes of AudioSet. All layers were changed
 by the training. The data are {tracks} tracks of 30 s of GTZAN (Tzanetakis and Cook, 2002), all that were available
 without a known fault (duplicates, wrong labels, distortion). They were stored as spectrograms; neither these nor
 the recordings, which are copyrighted, are part of this package. Each track has {windows} windows and {excerpts}
@@ -83,10 +83,6 @@ folds, which makes the figures slightly optimistic.
 | chance | 10 % |
 | this model | **{accuracy}** (95 % interval over artists {low} to {high}) |
 {variants}
-
-Variants "the same" differ in one more choice from the variant whose backbone is not trained. All variants have the
-first draw of the folds only, in which this model has {first:.1%}: training the backbone changes the accuracy little.
-
 | metric of this model | value |
 | --- | --- |
 | track accuracy by draw of the folds | {by_draw} |
@@ -131,7 +127,14 @@ The weakest genres: {failures}.
 ## Use
 
 Intended for tagging and exploring music collections, for teaching, and as a baseline. Not intended for decisions
-about people or money."""
+about people or money.
+"""
+
+ABLATIONS = """
+
+Variants "the same" differ in one more choice from the variant whose backbone is not trained. All variants have the
+first draw of the folds only, in which this model has {first:.1%}: training the backbone changes the accuracy little.
+"""
 
 
 def write_card(
@@ -175,6 +178,7 @@ def write_card(
         name = f"this model on audio of {len({row.id for row in excerpts})} of the tracks, excerpts of 2 to 30 s"
         lowest, highest = _interval(excerpts)
         variants = {name: f"{share:.1%} ({lowest:.1%} to {highest:.1%})", **variants}
+    note = ABLATIONS.format(first=first.accuracy) if ablations else "\n"
     loudest, most = max(probed.items(), key=lambda item: item[1].probability)
     text = CARD.format(
         name=shipped.config.name,
@@ -189,7 +193,6 @@ def write_card(
         accuracy=f"{validation.accuracy.mean:.1%}",
         low=f"{low:.1%}",
         high=f"{high:.1%}",
-        first=first.accuracy,
         by_draw=", ".join(f"{report.accuracy:.1%}" for report in validation.pooled),
         deviation=validation.accuracy.seed_deviation or 0.0,
         macro_f1=np.mean([report.macro_f1 for report in validation.pooled]),
@@ -212,7 +215,7 @@ def write_card(
         excerpts=len(settings.excerpt_starts),
         signals=settings.signals,
         steps=settings.steps,
-        variants="\n".join(f"| {name} | {accuracy} |" for name, accuracy in variants.items()),
+        variants="\n".join(f"| {name} | {accuracy} |" for name, accuracy in variants.items()) + note,
         artists=", ".join(f"{genre} {count}" for genre, count in sorted(artists.items(), key=lambda item: item[1])),
     )
     with atomic_write(folder / "README.md") as path:

@@ -145,7 +145,7 @@ class TestArchitecture:
     def test_stride_2_pads_at_the_end_only(self):
         """With stride 2, TensorFlow pads 96 x 64 with one row below and one column to the right."""
         stem = YAMNet(weights=None).stem
-        layer = stem[1]
+        layer = stem[0]
         nn.init.ones_(layer.weight)
         output = stem(torch.ones(1, 1, 96, 64))[0, 0]
         assert output.shape == (48, 32)
@@ -155,8 +155,8 @@ class TestArchitecture:
 
     def test_stride_1_pads_on_all_sides(self):
         block = YAMNet(weights=None).stages()[1][0]
-        nn.init.ones_(block[1].weight)
-        output = block[:2](torch.ones(1, 32, 48, 32))[0, 0]
+        nn.init.ones_(block[0].weight)
+        output = block[:1](torch.ones(1, 32, 48, 32))[0, 0]
         assert output[0, 0] == output[-1, -1] == 4
         assert output[0, 5] == output[5, 0] == 6
         assert output[5, 5] == 9

@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 import musgenre
-from musgenre.cli.evaluate import _without_faults
 from musgenre.cli.main import app
 from musgenre.core.config import Prediction, Windows
 from musgenre.core.errors import DatasetError, ParameterError
@@ -133,10 +132,10 @@ class TestCrossValidate:
         tracks = [Track(str(n), f"{n}.wav", "rock", None, 1.0, fault) for n, fault in enumerate(faults)]
         missing = [MissingTrack("gone", "no file")]
         data = TrackDataset(tracks, labels=["rock"], name="GTZAN", split="all", missing=missing)
-        faultless = _without_faults(data)
+        faultless = data.without_faults()
         assert [track.id for track in faultless] == ["0", "2"]
         assert faultless.split == "all, without known faults"
         assert [track.id for track in faultless.missing] == ["gone"]
 
     def test_dataset_without_faults_is_unchanged(self, genre_folder):
-        assert repr(_without_faults(AudioFolder(genre_folder))) == repr(AudioFolder(genre_folder))
+        assert repr(AudioFolder(genre_folder).without_faults()) == repr(AudioFolder(genre_folder))

@@ -14,7 +14,7 @@ from torch import nn
 import musgenre
 from musgenre.core.config import AudioSpec, Component, ModelConfig
 from musgenre.core.errors import ParameterError
-from musgenre.models.inference import CompiledNetwork, fused
+from musgenre.models.inference import CompiledNetwork, batch_size_for, fused
 
 RATE = 8_000
 FEATURE = Component("logmel", {"n_fft": 256, "hop_length": 128, "n_mels": 32, "f_min_hz": 50.0, "f_max_hz": 3900.0})
@@ -44,6 +44,14 @@ def classifier():
 @pytest.fixture(scope="module")
 def song():
     return np.random.default_rng(0).normal(scale=0.1, size=RATE * 40).astype(np.float32), RATE
+
+
+@pytest.mark.parametrize("window_seconds", [0.5, 3.0, 7.55, 10.0, 100.0])
+@pytest.mark.parametrize(("is_shared", "least"), [(True, 15.0), (False, 30.0)])
+def test_default_batch_on_a_cpu_is_a_duration(window_seconds, is_shared, least):
+    size = batch_size_for(torch.device("cpu"), window_seconds=window_seconds, is_shared=is_shared)
+    assert size * window_seconds >= least
+    assert size == 1 or (size - 1) * window_seconds < least
 
 
 class TestFused:

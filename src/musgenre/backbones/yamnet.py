@@ -269,7 +269,6 @@ def _convolution(in_channels: int, channels: int, *, stride: int, groups: int = 
     # size, which all sizes are in patches of 96 x 64.
     options: dict[str, Any] = {"kernel_size": 3, "stride": stride, "groups": groups}
     return [
-        nn.Identity(),  # keeps the names of the weights in saved models
         (_EndPaddedConv2d if stride == 2 else nn.Conv2d)(in_channels, channels, padding=stride % 2, **options),
         nn.ReLU(inplace=True),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,9 +18,6 @@ from musgenre.cli.options import (
     silence_decoder,
 )
 from musgenre.core.errors import ParameterError
-
-if TYPE_CHECKING:
-    from musgenre.datasets.base import TrackDataset
 
 
 def evaluate(
@@ -114,7 +111,7 @@ def cross_validate(
     # Lightning writes its progress bar to standard output, which is for the report.
     with contextlib.redirect_stdout(sys.stderr):
         report = run(
-            _without_faults(tracks),
+            tracks.without_faults(),
             recipe=chosen,
             folds=folds,
             groups="artist" if apart == "artist" else None,
@@ -126,12 +123,3 @@ def cross_validate(
     typer.echo(report.to_markdown())
     report.save(output / "report.json")
     report.pooled[0].plot(output / "report.png")
-
-
-def _without_faults(data: TrackDataset) -> TrackDataset:
-    """Remove tracks with a known fault, such as the repeated tracks of GTZAN, which have no artist to group by."""
-    from musgenre.datasets.base import TrackDataset
-
-    tracks = [track for track in data if track.fault is None]
-    split = data.split if len(tracks) == len(data) else f"{data.split}, without known faults"
-    return TrackDataset(tracks, labels=data.labels, name=data.name, split=split, missing=data.missing)

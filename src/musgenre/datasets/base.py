@@ -172,6 +172,12 @@ class TrackDataset:
         tracks = [by_id[track_id] for track_id in ids]
         return TrackDataset(tracks, labels=self.labels, name=self.name, split=self.split)
 
+    def without_faults(self) -> TrackDataset:
+        """Returns a dataset without the tracks that have a known fault, such as repeated tracks of GTZAN."""
+        tracks = [track for track in self.tracks if track.fault is None]
+        split = self.split if len(tracks) == len(self) else f"{self.split}, without known faults"
+        return TrackDataset(tracks, labels=self.labels, name=self.name, split=split, missing=self.missing)
+
     def label_indices(self) -> list[int]:
         """Returns the index of each track's label in :attr:`labels`."""
         indices = {label: index for index, label in enumerate(self.labels)}

@@ -259,9 +259,9 @@ class YAMNetMel(MelFeature):
     """YAMNet's log-mel bands, computed from a mel spectrogram of any sample rate and hop.
 
     It initialises a network with YAMNet's weights for spectrograms whose audio is not available, or for fewer frames
-    per second than YAMNet's own 100. The network has to be fine-tuned, because the bands are approximate and the time
-    scale is another one. The window's maximum is set to a constant level (38 dB, the median of music at full scale), so
-    that the level of a recording has no effect, and values 80 dB or more below it are clipped.
+    per second than YAMNet's own 100. An output layer has to be trained for it, because the bands are approximate and
+    the time scale is another one. The window's maximum is set to a constant level (38 dB, the median of music at full
+    scale), so that the level of a recording has no effect, and values 80 dB or more below it are clipped.
 
     The power of each band of the mel spectrogram is distributed evenly over the band. Its square root, an amplitude, is
     summed by the 64 triangles of :class:`~musgenre.features.yamnet.YAMNetLogMel` and converted by
