@@ -218,7 +218,7 @@ class TestLayersAndPooling:
 
     @pytest.mark.parametrize("pooling", ["mean", "mean-std"])
     def test_several_layers_are_concatenated(self, pooling):
-        several, feature = YAMNet(weights=None, layers=[7, 5, 9], pooling=pooling), torch.randn(2, 1, 64, 96)
+        several, feature = YAMNet(weights=None, layers=[9, 5, 7], pooling=pooling), torch.randn(2, 1, 64, 96)
         parts = []
         for layers in (5, 7, 9):
             single = YAMNet(weights=None, layers=layers, pooling=pooling)
